@@ -1,0 +1,1 @@
+"""What "good" means: tasks, the harness, the judge, statistics and the rules of the gate. Knows no stage."""

@@ -1,0 +1,1 @@
+"""lowbit: compact checkpoints that plain Transformers loads."""

@@ -1,0 +1,1 @@
+"""What several stages share: parameters, atomic outs, manifests, checkpoints, the training loop."""

@@ -1,0 +1,35 @@
+"""The one place where telemetry, network and threads are set; imported before anything heavy."""
+
+from __future__ import annotations
+
+import os
+
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "true",  # MLflow obeys the word `true` only
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_MININTERVAL": "1",
+}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+# glibc gives freed tensors back to the kernel after every step unless told otherwise.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+
+
+def quiet(offline: bool = True) -> None:
+    """Switch telemetry off and, unless `offline` is false, the hub too. What the caller has set already stands."""
+    for name, value in {**QUIET, **(OFFLINE if offline else {})}.items():
+        os.environ.setdefault(name, value)
+
+
+def fix_threads(threads: int) -> None:
+    """Use `threads` CPU threads in OpenMP, MKL and torch: results depend on the number, so it is a parameter."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,59 @@
+"""Blocks `corpus`, `validation` and `tokens`: from raw text to packed token shards."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from stages.common.params.block import Block
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+
+
+class WorldSource(Block):
+    """The embedded world: a seeded generator of text, tasks and planted defects."""
+
+    type: Literal["world"]
+    seed: int = Field(ge=0)
+    size: float = Field(default=1.0, gt=0, le=10)
+    tasks_per_kind: int = Field(default=220, ge=20, le=2000)
+
+
+class FilesSource(Block):
+    """Local files: jsonl, txt or parquet, plain, .gz or .zst."""
+
+    type: Literal["files"]
+    paths: list[str] = Field(min_length=1)
+    subset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    language: Language
+    licence: str
+    text_field: str = "text"
+
+
+Source = Annotated[WorldSource | FilesSource, Field(discriminator="type")]
+
+
+class CorpusBlock(Block):
+    sources: list[Source] = Field(min_length=1)
+    heldout_share: float = Field(gt=0, le=0.5)
+    broken_lines_share: Share
+    min_chars: PositiveInt
+    language_score: Share
+    near_duplicate_similarity: float = Field(gt=0.3, le=1)
+    redact: bool
+    protect: list[str] = []
+
+
+class ValidationBlock(Block):
+    min_documents: PositiveInt
+    max_dropped_share: Share
+    max_foreign_share: Share
+    max_mojibake_share: Share
+
+
+class TokensBlock(Block):
+    tokenizer: Literal["train", "base"]
+    vocab_size: int = Field(ge=300, le=262144)
+    eos_between_documents: Literal[True] = True

@@ -1,0 +1,71 @@
+"""Blocks from `candidates` to `promotion`: what is built, how it is judged, what may ship."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from stages.common.params.block import Block
+
+RECIPES = ("bf16", "int8", "higgs-4bit", "ternary")
+
+
+class Candidate(Block):
+    source: Literal["adapt", "distill"]
+    recipe: str
+
+    @model_validator(mode="after")
+    def _built(self) -> Candidate:
+        if self.recipe not in RECIPES:
+            raise ValueError(f"recipe `{self.recipe}` is not built yet; built: {', '.join(RECIPES)}")
+        return self
+
+
+CandidateName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
+
+
+class EvaluateBlock(Block):
+    suites: list[str] = Field(min_length=1)
+    shots: int = Field(ge=0, le=10)
+    batch_size: PositiveInt
+    limit: PositiveInt | None = None
+    questions: int = Field(ge=0)
+
+
+class JudgeBlock(Block):
+    enabled: bool
+    model: str
+    pairs: PositiveInt
+    min_consistency: float = Field(ge=0, le=1)
+
+
+class MeasureBlock(Block):
+    prompt_tokens: list[PositiveInt] = Field(min_length=1)
+    new_tokens: PositiveInt
+    warmup: int = Field(ge=0)
+    repeats: int = Field(ge=3)
+
+
+class Rule(Block):
+    """One paired comparison: the one-sided lower bound of the difference must stay above -margin."""
+
+    metric: str
+    margin: float = Field(ge=0)
+    relative: bool = False
+
+
+class GateBlock(Block):
+    alpha: float = Field(gt=0, lt=0.5)
+    bootstrap_rounds: int = Field(ge=200)
+    min_clusters: int = Field(ge=5)
+    against_champion: list[Rule] = Field(min_length=1)
+    against_parent: list[Rule] = Field(min_length=1)
+    max_bytes: PositiveInt | None = None
+    winner: Literal["smallest", "best"]
+
+
+class PromotionBlock(Block):
+    mode: Literal["automatic", "manual"]
+    model_name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    experiment: str

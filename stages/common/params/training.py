@@ -1,0 +1,89 @@
+"""Blocks of the training stages: `base`, `pretrain`, `adapt`, `distill`, `judge_model`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from stages.common.params.block import Block
+
+Mix = Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+
+class Optimisation(Block):
+    """What every training stage declares. Budgets are tokens, because wall clock depends on the machine."""
+
+    tokens: PositiveInt
+    learning_rate: float = Field(gt=0, le=1)
+    warmup_share: float = Field(ge=0, le=0.5)
+    final_lr_share: float = Field(ge=0, le=1)
+    schedule: Literal["linear", "cosine"]
+    weight_decay: float = Field(ge=0, le=1)
+    batch_size: PositiveInt
+    sequence_length: int = Field(ge=16, le=131072)
+    clip: float = Field(gt=0)
+    precision: Literal["fp32", "bf16"]
+    checkpoint_steps: PositiveInt
+
+
+class Bootstrap(Block):
+    """Train a tiny base from scratch: the parameter budget decides width and depth."""
+
+    parameters: int = Field(ge=20_000, le=1_000_000_000)
+    mix: Mix
+    training: Optimisation
+
+
+class BaseBlock(Block):
+    """`bootstrap`, or a model that exists: a local folder or a hub id (which needs the network once)."""
+
+    source: Literal["bootstrap", "local", "hub"]
+    path: str | None = None
+    licence: str
+    bootstrap: Bootstrap | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> BaseBlock:
+        if self.source == "bootstrap" and self.bootstrap is None:
+            raise ValueError("source `bootstrap` needs the block `bootstrap`")
+        if self.source != "bootstrap" and not self.path:
+            raise ValueError(f"source `{self.source}` needs `path`")
+        return self
+
+
+class PretrainBlock(Block):
+    mix: Mix
+    training: Optimisation
+    evaluations: int = Field(ge=0, le=1000)
+
+
+class AdaptBlock(Block):
+    method: str
+    rank: PositiveInt
+    alpha: float = Field(gt=0)
+    target_modules: list[str] = Field(min_length=1)
+    mix: Mix
+    training: Optimisation
+
+    @model_validator(mode="after")
+    def _built(self) -> AdaptBlock:
+        if self.method != "lora":
+            raise ValueError(f"method `{self.method}` is not built yet; built: lora")
+        return self
+
+
+class DistillBlock(Block):
+    student: Literal["every-second-layer"] | str
+    mix: Mix
+    training: Optimisation
+    cross_entropy_weight: float = Field(ge=0, le=1)
+    temperature: float = Field(gt=0, le=100)
+
+
+class JudgeModelBlock(Block):
+    """The embedded world's own judge: from scratch, with its own seed and split."""
+
+    seed: int = Field(ge=0)
+    parameters: int = Field(ge=20_000, le=1_000_000_000)
+    training: Optimisation
