@@ -1,0 +1,133 @@
+"""dvc.yaml, the stages and their code agree: a key or module that is read but not declared is a stale cache."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.common import manifest
+from stages.common.params import Params, load
+from stages.common.stage import Stage
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("stages", "evals", "flows", "lowbit")
+
+
+def _graph() -> dict[str, dict[str, Any]]:
+    return dict(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+
+
+def _body(entry: dict[str, Any]) -> dict[str, Any]:
+    return dict(entry.get("do", entry))
+
+
+def _module(entry: dict[str, Any]) -> str:
+    return str(_body(entry)["cmd"]).split()[2]
+
+
+def _stage(entry: dict[str, Any]) -> Stage:
+    name = _module(entry)
+    for candidate in (name, f"{name}.stage", f"{name}.__main__"):
+        try:
+            module = importlib.import_module(candidate)
+        except ModuleNotFoundError:
+            continue
+        if hasattr(module, "STAGE"):
+            return module.STAGE  # type: ignore[no-any-return]
+    raise AssertionError(f"{name} defines no STAGE")
+
+
+def _paths(items: list[Any]) -> set[str]:
+    return {next(iter(item)) if isinstance(item, dict) else item for item in items}
+
+
+def _cell(entry: dict[str, Any], params: Params) -> str | None:
+    words = str(_body(entry)["cmd"]).split()
+    if len(words) < 4:
+        return None
+    return next(iter(params.candidates)) if "key" in words[3] else words[3]
+
+
+def _fill(path: str, cell: str | None, params: Params) -> str:
+    filled = path.replace("${path}", "out/base")
+    if cell in params.candidates:
+        filled = filled.replace("${key}", cell).replace("${item.source}", params.candidates[cell].source)
+    return filled
+
+
+@pytest.mark.parametrize("name", sorted(_graph()))
+def test_declared_parameters_are_those_read(name: str) -> None:
+    entry = _graph()[name]
+    declared = {str(key).split(".")[0] for key in _body(entry).get("params", [])}
+    assert declared == set(_stage(entry).reads)
+
+
+@pytest.mark.parametrize("name", sorted(_graph()))
+def test_declared_outs_and_inputs_are_those_of_the_stage(name: str) -> None:
+    entry, params = _graph()[name], load(ROOT / "params.yaml")
+    stage, cell = _stage(entry), _cell(entry, params)
+    inputs, outputs = stage.locate(params, cell)
+    outs = {_fill(path, cell, params) for path in _paths(_body(entry)["outs"])}
+    expected = {str(path) for path in outputs.values()}
+    if not stage.checkpoint:
+        expected.add(str(manifest.sidecar(next(iter(outputs.values())))))
+    assert outs == expected
+    deps = {_fill(path, cell, params) for path in _paths(_body(entry)["deps"])}
+    for path in inputs.values():
+        assert any(Path(dep) == path or Path(dep) in path.parents for dep in deps), f"{path} is not declared"
+
+
+def _file(module: str) -> Path | None:
+    relative = Path(*module.split("."))
+    base = ROOT / "kernels" if module.split(".")[0] == "lowbit" else ROOT
+    for path in (base / relative / "__init__.py", (base / relative).with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+def _imports(path: Path, module: str) -> set[str]:
+    """Modules of this repository that the file imports anywhere, inside functions too."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return {name for name in found if name.split(".")[0] in PACKAGES and _file(name)}
+
+
+def _closure(module: str) -> set[Path]:
+    queue, seen = [module, f"{module}.__main__", f"{module}.stage"], set()
+    while queue:
+        name = queue.pop()
+        path = _file(name)
+        if name in seen or path is None:
+            continue
+        seen.add(name)
+        queue += _imports(path, name)
+        queue.append(name.rpartition(".")[0])
+    return {path for name in seen if (path := _file(name))}
+
+
+@pytest.mark.parametrize("name", sorted(_graph()))
+def test_imported_code_is_declared(name: str) -> None:
+    entry = _graph()[name]
+    deps = [ROOT / path for path in _paths(_body(entry)["deps"])]
+    package_roots = {ROOT / "stages/__init__.py"}
+    missing = [
+        str(path.relative_to(ROOT))
+        for path in sorted(_closure(_module(entry)) - package_roots)
+        if not any(dep == path or dep in path.parents for dep in deps)
+    ]
+    assert not missing, f"{name} imports code that dvc.yaml does not list: {missing}"
