@@ -1,0 +1,32 @@
+"""`python -m tests.proof [CLAIM ...]`: measure the claims that are named, or all of them, and write docs/results/."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shutil
+import sys
+
+from tests.proof.common import SCRATCH
+
+CLAIMS = ("budgets", "learning", "planted", "reproducible", "kills", "retraining", "offline", "classics")
+
+
+def main() -> int:
+    """Run the named claims in order. A claim that ran before continues where it stopped."""
+    parser = argparse.ArgumentParser(prog="make proof", description=__doc__)
+    parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"one of {', '.join(CLAIMS)}; all when none is named")
+    parser.add_argument("--fresh", action="store_true", help="forget what an earlier run of these claims left")
+    arguments = parser.parse_args()
+    for claim in arguments.claims or CLAIMS:
+        if claim not in CLAIMS:
+            parser.error(f"unknown claim `{claim}`; there are {', '.join(CLAIMS)}")
+        if arguments.fresh:
+            shutil.rmtree(SCRATCH / claim, ignore_errors=True)
+        importlib.import_module(f"tests.proof.{claim}").measure()
+        sys.stderr.write(f"{claim}: docs/results/{claim}.json\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

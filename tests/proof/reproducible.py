@@ -1,0 +1,58 @@
+"""Equal inputs give equal bytes, and a changed key re-runs only what depends on it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.proof.common import out_hashes, piece, run, tiny, workspace, write_result
+
+CLAIM = "reproducible"
+# One key per block, and the stages that must run again for it (the measurements and what reads them aside).
+CHANGES: dict[str, tuple[tuple[str, ...], Any]] = {
+    "judge.min_consistency": (("judge", "min_consistency"), 0.7),
+    "gate.alpha": (("gate", "alpha"), 0.1),
+    "measure.repeats": (("measure", "repeats"), 4),
+    "distill.temperature": (("distill", "temperature"), 2.0),
+}
+
+
+def measure() -> None:
+    """Run the default graph twice from nothing, and a tiny one once per changed key."""
+    hashes = {name: piece(CLAIM, f"full-{name}", lambda name=name: _full(name)) for name in ("first", "second")}
+    names = sorted(set(hashes["first"]) | set(hashes["second"]))
+    different = [name for name in names if hashes["first"].get(name) != hashes["second"].get(name)]
+    again = {change: piece(CLAIM, f"change-{change}", lambda change=change: _change(change)) for change in CHANGES}
+    write_result(CLAIM, {"files_compared": len(names), "different": different, "stages_run_after_change": again})
+
+
+def _full(name: str) -> dict[str, str]:
+    folder = workspace(CLAIM, "full")
+    for cache in ("out", ".gorn", ".dvc/cache", ".dvc/tmp"):
+        shutil.rmtree(folder / cache, ignore_errors=True)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    run(["dvc", "repro", "--force"], folder)
+    return out_hashes(folder)
+
+
+def _change(change: str) -> list[str]:
+    folder = workspace(CLAIM, "tiny", tiny)
+    run(["dvc", "repro"], folder)
+    path, value = CHANGES[change]
+    _set(folder / "params.yaml", path, value)
+    done = run(["dvc", "repro"], folder)
+    stages = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+    workspace(CLAIM, "tiny", tiny)
+    return [stage for stage in stages if stage != "sources"]
+
+
+def _set(file: Path, path: tuple[str, ...], value: Any) -> None:
+    params = yaml.safe_load(file.read_text(encoding="utf-8"))
+    block = params
+    for key in path[:-1]:
+        block = block[key]
+    block[path[-1]] = value
+    file.write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False), encoding="utf-8")
