@@ -48,7 +48,7 @@ class Progress(Generic[Item]):
         self._view.stop(failed=kind is not None and not issubclass(kind, GeneratorExit))
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count `steps` more as done; `note` (such as `loss 2.31`) stands behind the count till the next one."""
+        """Count `steps` more as done; `note` (such as `loss 2.31`) stays until the next one."""
         self._view.advance(steps, note)
 
 
@@ -66,7 +66,7 @@ def progress(
     """Show how far work has come.
 
     `over` is an iterable (`for x in progress(xs, "cleaning", "documents")`), a total
-    (`with progress(100, "training", "steps") as bar: bar.advance(1, "loss 2.3")`), or None for an unknown one.
+    (`with progress(100, "training", "steps") as bar: bar.advance(1, "loss 2.3")`), or None when unknown.
     """
     target = sys.stderr if stream is None else stream
     if over is None or isinstance(over, int):
