@@ -1,0 +1,57 @@
+"""What a checkpoint weighs: bytes on disk, and stored bits per weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stages.common.checkpoint import weight_files
+from stages.common.errors import UserError
+
+
+def sizes(folder: Path, parameters: int) -> dict[str, Any]:
+    """Bytes of the whole folder and of its safetensors files, and stored bits per parameter.
+
+    `parameters` counts the weights of the model that the checkpoint stands for, so that packed formats are charged
+    for their scales and whatever else they store; only the safetensors headers are free.
+    """
+    stored = sum(tensor_bytes(file) for file in weight_files(folder))
+    return {
+        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        "weight_bytes": sum(file.stat().st_size for file in weight_files(folder)),
+        "parameters": parameters,
+        "bits_per_weight": round(8 * stored / parameters, 4),
+    }
+
+
+def tensor_bytes(file: Path) -> int:
+    """Bytes of the tensors in a safetensors file: its size less the 8-byte length and the header of that length.
+
+    Raises `UserError` when the file is shorter than its header says.
+    """
+    with file.open("rb") as opened:
+        header = int.from_bytes(opened.read(8), "little")
+    stored = file.stat().st_size - 8 - header
+    if stored < 0:
+        raise UserError(f"{file}: truncated or not safetensors; copy or make it again")
+    return stored
+
+
+def count_parameters(config: Any) -> int:
+    """Number of weights of the uncompressed model that `config` describes, tied ones once.
+
+    Counted on the meta device: a packed model has indices and scales in place of some weights, but stands for as
+    many of them.
+    """
+    import copy
+
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    plain = copy.deepcopy(config)
+    if hasattr(plain, "quantization_config"):
+        del plain.quantization_config
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(plain, trust_remote_code=False)
+    model.tie_weights()
+    return sum(parameter.numel() for parameter in model.parameters())
