@@ -17,7 +17,7 @@ from stages.common.errors import EXIT_USER, UserError, one_line
 
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
-    """Load the checkpoint and run every prompt length; the content of measures.json but for sizes and machine.
+    """Load the checkpoint and time every prompt length: measures.json without sizes and machine.
 
     Raises `UserError` when the checkpoint cannot be loaded or there is no such device.
     """
@@ -64,7 +64,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 def _prompts(
     model: Any, config: Any, device: str, spec: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Measures per prompt length, null where the model has too few positions, and the reasons for the nulls."""
+    """Measures per prompt length, null where the model has too few positions, and why."""
     from stages.common.progress import progress
     from stages.measure import timing
 
@@ -87,7 +87,7 @@ def _prompts(
 
 
 def main(argv: list[str]) -> int:
-    """Measure, write RESULT, return the exit status; an error of the user's is handed to the parent in RESULT."""
+    """Measure, write RESULT, return the exit status; the parent finds an error of the user's in RESULT."""
     environment.quiet()
     spec, result = json.loads(argv[0]), Path(argv[1])
     try:

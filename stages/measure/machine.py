@@ -11,7 +11,8 @@ from typing import Any
 def describe(library: dict[str, Any]) -> dict[str, Any]:
     """CPU, cores, memory and load of this machine, with what the child said about its libraries and GPU.
 
-    `load_average` is that of the last minute: well above the threads in use, it says that neighbours were busy.
+    `load_average` is that of the last minute: well above the threads in use, it says that neighbours were
+    busy.
     """
     import psutil
 

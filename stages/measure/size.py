@@ -12,8 +12,8 @@ from stages.common.errors import UserError
 def sizes(folder: Path, parameters: int) -> dict[str, Any]:
     """Bytes of the whole folder and of its safetensors files, and stored bits per parameter.
 
-    `parameters` counts the weights of the model that the checkpoint stands for, so that packed formats are charged
-    for their scales and whatever else they store; only the safetensors headers are free.
+    `parameters` counts the weights of the model that the checkpoint stands for, so that packed formats are
+    charged for their scales and whatever else they store; only the safetensors headers are free.
     """
     stored = sum(tensor_bytes(file) for file in weight_files(folder))
     return {
@@ -25,7 +25,7 @@ def sizes(folder: Path, parameters: int) -> dict[str, Any]:
 
 
 def tensor_bytes(file: Path) -> int:
-    """Bytes of the tensors in a safetensors file: its size less the 8-byte length and the header of that length.
+    """Bytes of the tensors in a safetensors file: its size less the header and the 8 bytes of its length.
 
     Raises `UserError` when the file is shorter than its header says.
     """
@@ -40,8 +40,8 @@ def tensor_bytes(file: Path) -> int:
 def count_parameters(config: Any) -> int:
     """Number of weights of the uncompressed model that `config` describes, tied ones once.
 
-    Counted on the meta device: a packed model has indices and scales in place of some weights, but stands for as
-    many of them.
+    Counted on the meta device: a packed model has indices and scales in place of some weights, but stands for
+    as many of them.
     """
     import copy
 

@@ -29,7 +29,7 @@ def cells(params: Params) -> Sequence[str]:
     return [*params.candidates, CHAMPION]
 
 
-def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
+def locate(_params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
     """The checkpoint of `cell`, and `out/measure/<cell>`. Raises `UserError` when champion.json is broken."""
     outputs = {"measures": OUT / "measure" / str(cell)}
     if cell != CHAMPION:
@@ -70,9 +70,9 @@ def _check_champion(folder: Path, expected: str | None) -> None:
 def measure_in_fresh_process(spec: dict[str, Any]) -> dict[str, Any]:
     """What `stages.measure.child` finds out about `spec`, in an interpreter of its own.
 
-    Peak memory is a property of a process, and lazily loaded libraries make the first model of a process slower than
-    the second; so no model is measured where another one was. Raises `UserError` when the child refuses the
-    checkpoint or is killed (most often for want of memory), `RuntimeError` when it fails otherwise.
+    Peak memory is a property of a process, and lazily loaded libraries make the first model of a process
+    slower than the second; so no model is measured where another one was. Raises `UserError` when the child refuses
+    the checkpoint or is killed (most often for want of memory), `RuntimeError` when it fails otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="gorn-measure-") as scratch:
         result = Path(scratch) / "result.json"
@@ -90,6 +90,4 @@ def measure_in_fresh_process(spec: dict[str, Any]) -> dict[str, Any]:
     return dict(answer)
 
 
-STAGE = Stage(
-    "measure", run, reads=("measure", "threads", "device"), locate=locate, cells=cells, torch=False
-)
+STAGE = Stage("measure", run, reads=("measure", "threads", "device"), locate=locate, cells=cells, torch=False)

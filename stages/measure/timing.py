@@ -39,10 +39,11 @@ def synchroniser(device: str) -> Callable[[], None]:
 def generate(model: Any, ids_1P: torch.Tensor, new_tokens: int, synchronise: Callable[[], None]) -> Run:
     """Greedy decoding of exactly `new_tokens` tokens after the prompt `ids_1P` [1, P], with a KV cache.
 
-    An end-of-text token does not stop it, so that all models do equal work. The prompt's logits are computed for its
-    last position only, as `generate` of Transformers does.
+    An end-of-text token does not stop it, so that all models do equal work. The prompt's logits are computed
+    for its last position only, as `generate` of Transformers does.
     """
-    last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+    accepted = inspect.signature(model.forward).parameters
+    last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
     synchronise()
     begun = time.perf_counter()
     answer = model(input_ids=ids_1P, use_cache=True, **last_only)
@@ -67,9 +68,9 @@ def refusal(prompt_tokens: int, new_tokens: int, max_positions: int | None) -> s
 
 
 def summarise(runs: list[Run], prompt_tokens: int, new_tokens: int) -> dict[str, Any]:
-    """Medians with bootstrap intervals and 95th percentiles over `runs`, times in ms, rates in tokens per second.
+    """Medians with bootstrap intervals, 95th percentiles; times in ms, rates in tokens per second.
 
-    Decoding speed leaves the first new token out, which prefill paid for; with one new token there is none (null).
+    Decoding speed leaves the first new token out, which prefill paid for; with one new token it is null.
     """
     first_s = np.array([run.first_s for run in runs])
     total_s = np.array([run.total_s for run in runs])
@@ -89,7 +90,7 @@ def _median(values: np.ndarray) -> dict[str, Any]:
 
 
 def median_interval(values: np.ndarray) -> tuple[float, float]:
-    """Percentile bootstrap interval (95 %) of the median of `values` [n] (Efron & Tibshirani 1993, ch. 13)."""
+    """Percentile bootstrap interval (95 %) of the median of `values` [n] (Efron, Tibshirani 1993, ch. 13)."""
     drawn = np.random.default_rng(SEED).choice(values, size=(BOOTSTRAP_ROUNDS, len(values)))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.median(drawn, axis=1), [tail, 1 - tail])
