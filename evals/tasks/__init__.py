@@ -1,0 +1,53 @@
+"""Task declarations for lm-eval: a template per kind of answer, and one YAML file per task of MERA.
+
+`choice.yaml` and `generate.yaml` are the templates. A task that describes itself (a `tasks/index.json` beside
+its records) needs nothing more; a MERA task has its choices, version and layout in `mera/<task>.yaml`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from evals.errors import EvalError
+
+FOLDER = Path(__file__).resolve().parent
+KINDS = ("choice", "generate")
+
+
+@cache
+def manager() -> Any:
+    """lm-eval's `TaskManager` over this folder alone: indexing its 13,000 own tasks takes 18 s.
+
+    Raises `EvalError` when a YAML file of this folder was not indexed: lm-eval skips broken ones in silence.
+    """
+    from lm_eval.tasks import TaskManager
+
+    found = TaskManager(include_defaults=False, include_path=str(FOLDER))
+    indexed = {str(entry.yaml_path) for entry in found.task_index.values()}
+    for path in sorted(FOLDER.rglob("*.yaml")):
+        if str(path) not in indexed:
+            raise EvalError(
+                f"{path}: lm-eval cannot read this task declaration; check its YAML and its task name"
+            )
+    return found
+
+
+def template(kind: str) -> dict[str, Any]:
+    """The configuration for tasks of `kind` (choice or generate), functions resolved. Raises `EvalError`."""
+    if kind not in KINDS:
+        raise EvalError(f"task type `{kind}` is not built; built: {', '.join(KINDS)}")
+    return _read(FOLDER / f"{kind}.yaml")
+
+
+def declaration(task: str) -> dict[str, Any] | None:
+    """The configuration of a MERA task by its name, in any case; None when this folder declares none."""
+    path = FOLDER / "mera" / f"{task.lower()}.yaml"
+    return _read(path) if path.is_file() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    return dict(load_yaml(path))
