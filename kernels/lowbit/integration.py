@@ -1,0 +1,161 @@
+"""The quantiser `lowbit` of Transformers: packed checkpoints load with plain `from_pretrained`.
+
+Imported only together with `transformers.quantizers.auto`, see `lowbit.registration`.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers.quantizers.auto import (
+    AUTO_QUANTIZER_MAPPING,
+    register_quantization_config,
+    register_quantizer,
+)
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from lowbit import recipes
+from lowbit.errors import LowbitError
+from lowbit.hadamard import SIGNS
+from lowbit.linear import LowbitLinear
+from lowbit.recipes import Plan, Spec
+from lowbit.weight import Shape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+METHOD = "lowbit"
+FORMAT = "packed"
+FORMAT_VERSION = 1
+
+
+class LowbitConfig(QuantizationConfigMixin):
+    """The `quantization_config` of a packed checkpoint.
+
+    `layers` maps the name of every quantised linear layer to its specification (`kind`, `shape`, and what the kind
+    needs); all other tensors are stored as they are. `seed` and `signs` define the rotation of HIGGS layers.
+    Raises `LowbitError` for a format, version or generator that this library does not know.
+    """
+
+    def __init__(
+        self,
+        layers: dict[str, Spec] | None = None,
+        seed: int = 0,
+        signs: str = SIGNS,
+        format: str = FORMAT,  # noqa: A002
+        format_version: int = FORMAT_VERSION,
+        quant_method: str = METHOD,
+        **unknown: Any,
+    ) -> None:
+        if format_version > FORMAT_VERSION:
+            raise LowbitError(
+                f"the checkpoint has format version {format_version}, this lowbit reads up to {FORMAT_VERSION}; update it"
+            )
+        for what, given, known in (("format", format, FORMAT), ("sign generator", signs, SIGNS)):
+            if given != known:
+                raise LowbitError(f"the checkpoint has {what} `{given}`; this lowbit knows `{known}`")
+        if unknown:
+            raise LowbitError(f"quantization_config: unknown key `{min(unknown)}`")
+        for name, spec in (layers or {}).items():
+            recipes.kind_of(spec, name).layout(spec)
+        self.quant_method, self.format, self.format_version = quant_method, format, format_version
+        self.seed, self.signs, self.layers = seed, signs, copy.deepcopy(layers or {})
+
+
+class LowbitQuantizer(HfQuantizer):
+    """Replaces the layers that the configuration names by `LowbitLinear` and checks what was loaded into them."""
+
+    requires_calibration = False
+    quantization_config: LowbitConfig
+
+    def validate_environment(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        if not self.pre_quantized:
+            raise LowbitError("from_pretrained does not quantise; call lowbit.quantize_folder(source, recipe, target) first")
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:  # noqa: ARG002
+        for name, spec in self.quantization_config.layers.items():
+            path = _resolve(model, name)
+            linear = model.get_submodule(path)
+            if not isinstance(linear, nn.Linear) or tuple(linear.weight.shape) != tuple(spec["shape"]):
+                raise LowbitError(f"{name}: the checkpoint declares a linear layer of {spec['shape']}, the model has {linear}")
+            with torch.device("meta"):
+                layer = LowbitLinear(spec, self.quantization_config.seed, linear.bias is not None, name, dtype=linear.weight.dtype)
+            model.set_submodule(path, layer)
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:  # noqa: ARG002
+        for layer in model.modules():
+            if not isinstance(layer, LowbitLinear):
+                continue
+            for part in ("weight_codes", "weight_scales"):
+                # Transformers only warns about missing tensors and goes on with uninitialised memory.
+                if not getattr(getattr(layer, part), "_is_hf_initialized", False):
+                    raise LowbitError(f"{layer.name}: the checkpoint has no usable tensor {layer.name}.{part}")
+            layer.packed.check(layer.name)
+        return model
+
+    def is_serializable(self) -> bool:
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        return False
+
+
+def register() -> None:
+    """Put `lowbit` into the registries of Transformers, once."""
+    if METHOD not in AUTO_QUANTIZER_MAPPING:
+        register_quantization_config(METHOD)(LowbitConfig)
+        register_quantizer(METHOD)(LowbitQuantizer)
+
+
+def linears(model: PreTrainedModel) -> tuple[dict[str, Shape], frozenset[str]]:
+    """All linear layers of `model` by name with (out, in), and which of them give the logits."""
+    head = model.get_output_embeddings()
+    found: dict[str, Shape] = {}
+    heads = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            found[name] = (module.out_features, module.in_features)
+            if module is head:
+                heads.add(name)
+    return found, frozenset(heads)
+
+
+def quantize_model(model: PreTrainedModel, plan: Plan, seed: int = 0) -> PreTrainedModel:
+    """Quantise a loaded model in place by `plan` (as in `quantize_folder`) and return it; `save_pretrained` works.
+
+    Layers outside the plan keep their dtype. Raises `LowbitError`.
+    """
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise LowbitError("the model is quantised already; load the unquantised one")
+    shapes, heads = linears(model)
+    chosen = recipes.specs(plan, shapes, heads)
+    for name, spec in chosen.items():
+        linear = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        packed = recipes.pack(linear.weight, spec, seed, f"{name}.weight")
+        model.set_submodule(name, LowbitLinear.from_packed(packed, seed, linear.bias, name))
+    if chosen:
+        config = LowbitConfig(chosen, seed)
+        model.config.quantization_config = config
+        model.hf_quantizer = LowbitQuantizer(config, pre_quantized=True)
+        model.is_quantized = True
+        model.quantization_method = METHOD
+    return model
+
+
+def _resolve(model: PreTrainedModel, name: str) -> str:
+    """The path of layer `name` in `model`, which may be the bare decoder of the saved model or the other way round."""
+    prefix = f"{model.base_model_prefix}."
+    known = dict(model.named_modules())
+    for path in (name, name.removeprefix(prefix), prefix + name):
+        if path in known:
+            return path
+    raise LowbitError(f"{name}: the checkpoint declares this layer, but {type(model).__name__} has none of that name")
+
+
+register()

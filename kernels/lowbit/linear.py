@@ -1,0 +1,108 @@
+"""`LowbitLinear`: a linear layer that holds its weight packed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lowbit.errors import LowbitError
+from lowbit.recipes import Spec, kind_of
+from lowbit.weight import PackedWeight
+
+Mode = Literal["auto", "cached", "packed"]
+MODES = ("auto", "cached", "packed")
+
+
+class LowbitLinear(nn.Module):
+    """y = x W^T + b with W dequantised: x (..., in) -> y (..., out), in the dtype of x.
+
+    `mode` decides when W is dequantised. `cached`: once, then kept beside the packed tensors, as fast as bf16 and as large.
+    `packed`: at every call, which keeps memory small and is slow. `auto`: cached on the CPU, packed elsewhere. All give the
+    same bits. The cache is no part of the state dict.
+    """
+
+    weight_codes: torch.Tensor
+    weight_scales: torch.Tensor
+
+    def __init__(
+        self, spec: Spec, seed: int, bias: bool, name: str = "layer", device: Any = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.out_features, self.in_features = spec["shape"]
+        self.spec, self.seed, self.name, self.mode = spec, seed, name, "auto"
+        self._kind = kind_of(spec, name)
+        for part, (shape, part_dtype) in self._kind.layout(spec).items():
+            self.register_buffer(f"weight_{part}", torch.zeros(shape, dtype=part_dtype, device=device))
+        if bias:
+            self.bias = nn.Parameter(torch.zeros(self.out_features, device=device, dtype=dtype), requires_grad=False)
+        else:
+            self.register_parameter("bias", None)
+        self._dense: torch.Tensor | None = None
+
+    @classmethod
+    def from_packed(cls, packed: PackedWeight, seed: int, bias: torch.Tensor | None, name: str) -> LowbitLinear:
+        """The layer that holds `packed`."""
+        layer = cls(packed.spec(), seed, bias is not None, name, device="meta")
+        layer.weight_codes, layer.weight_scales = packed.codes, packed.scales
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+        return layer
+
+    @property
+    def packed(self) -> PackedWeight:
+        """The weight as it is stored."""
+        return self._kind.restore(self.weight_codes, self.weight_scales, self.spec, self.seed)
+
+    @property
+    def caches(self) -> bool:
+        """Whether this layer keeps its dequantised weight, by its mode and the device it is on."""
+        return self.mode == "cached" or (self.mode == "auto" and self.weight_codes.device.type == "cpu")
+
+    def dense(self, dtype: torch.dtype) -> torch.Tensor:
+        """W (out, in) in `dtype`, from the cache when this layer keeps one."""
+        if self._dense is not None and self._dense.dtype == dtype:
+            return self._dense
+        with torch.no_grad():
+            weight = self.packed.dequantize().to(dtype)
+        if self.caches:
+            self._dense = weight
+        return weight
+
+    def set_mode(self, mode: Mode) -> None:
+        """Choose when W is dequantised. Raises `LowbitError` for an unknown mode."""
+        if mode not in MODES:
+            raise LowbitError(f"mode `{mode}` is not known; known: {', '.join(MODES)}")
+        self.mode, self._dense = mode, None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.dense(x.dtype), self.bias)
+
+    def extra_repr(self) -> str:
+        spec = ", ".join(f"{key}={value}" for key, value in self.spec.items() if key != "shape")
+        runs = "cached" if self.caches else "packed"
+        return f"in={self.in_features}, out={self.out_features}, bias={self.bias is not None}, {spec}, runs={runs}"
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> LowbitLinear:
+        scales = self.weight_scales
+        super()._apply(fn, recurse)
+        self._dense = None
+        # model.to(bfloat16) moves and casts every floating tensor; the stored scales must keep their bits.
+        if self.weight_scales.dtype != scales.dtype:
+            self.weight_scales = scales.to(self.weight_scales.device)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._dense = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+
+def set_mode(model: nn.Module, mode: Mode) -> int:
+    """Set the mode of every `LowbitLinear` of `model` (`cached`, `packed` or `auto`); returns how many there are."""
+    layers = [module for module in model.modules() if isinstance(module, LowbitLinear)]
+    for layer in layers:
+        layer.set_mode(mode)
+    return len(layers)
