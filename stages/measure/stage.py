@@ -71,8 +71,8 @@ def measure_in_fresh_process(spec: dict[str, Any]) -> dict[str, Any]:
     """What `stages.measure.child` finds out about `spec`, in an interpreter of its own.
 
     Peak memory is a property of a process, and lazily loaded libraries make the first model of a process
-    slower than the second; so no model is measured where another one was. Raises `UserError` when the child refuses
-    the checkpoint or is killed (most often for want of memory), `RuntimeError` when it fails otherwise.
+    slower than the second; so no model is measured where another one was. Raises `UserError` when the child
+    refuses the checkpoint or is killed (most often for want of memory), `RuntimeError` when it fails otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="gorn-measure-") as scratch:
         result = Path(scratch) / "result.json"
