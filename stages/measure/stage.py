@@ -72,7 +72,8 @@ def measure_in_fresh_process(spec: dict[str, Any]) -> dict[str, Any]:
 
     Peak memory is a property of a process, and lazily loaded libraries make the first model of a process
     slower than the second; so no model is measured where another one was. Raises `UserError` when the child
-    refuses the checkpoint or is killed (most often for want of memory), `RuntimeError` when it fails otherwise.
+    refuses the checkpoint or is killed (most often for want of memory), `RuntimeError` when it fails in
+    another way.
     """
     with tempfile.TemporaryDirectory(prefix="gorn-measure-") as scratch:
         result = Path(scratch) / "result.json"
