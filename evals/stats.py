@@ -165,7 +165,7 @@ def ratio_difference(
     rounds: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """Difference of ratios over the same denominators (bits per character), candidate - other. Raises as above."""
+    """Difference of ratios over the same denominators (bits per character): candidate - other. Raises too."""
     candidate_N, other_N = _finite("candidate", candidate), _finite("other", other)
     if len(candidate_N) != len(other_N):
         raise EvalError(
@@ -185,7 +185,7 @@ def relative_rise(
 ) -> Difference:
     """Sum of `candidate` over sum of `other`, minus 1: the relative rise of bits per character.
 
-    The characters cancel: both models read the same documents. Raises as above, and for a zero sum of `other`.
+    The characters cancel: both models read the same documents. Raises also for a zero sum of `other`.
     """
     candidate_N, other_N = _finite("candidate", candidate), _positive(other)
     sums = _sums(candidate_N - other_N, other_N, clusters, None)
@@ -206,12 +206,16 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
 def required_clusters(
     difference: Difference, margin: float, alpha: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """Clusters needed to show, with `power`, that an equal model is within `margin`: (z_a + z_b)^2 Var / margin^2.
+    """Clusters that show with `power` that an equal model is within `margin`: (z_a+z_b)^2 Var / margin^2.
 
     The variance is that of `difference`. None for a zero margin, which no equal model can be sure to pass.
     """
     if margin <= 0:
         return None
+    if difference.se == 0:
+        # Where no pair differs, the bound comes from the number of clusters alone and falls as 1 / clusters.
+        width = difference.mean - difference.lower
+        return max(1, math.ceil(difference.clusters * width / margin)) if math.isfinite(width) else None
     variance = difference.se**2 * difference.clusters
     z = _normal_quantile(1 - alpha) + _normal_quantile(power)
     return max(1, math.ceil(z * z * variance / margin**2))
