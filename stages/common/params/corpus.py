@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from stages.common.params.block import Block
 
@@ -30,6 +31,13 @@ class FilesSource(Block):
     language: Language
     licence: str
     text_field: str = "text"
+    template: str | None = None
+
+    @model_validator(mode="after")
+    def _named_places(self) -> FilesSource:
+        if self.template is not None and not re.search(r"\{\w+\}", self.template):
+            raise ValueError("template names no field; write the fields of a record as {name}")
+        return self
 
 
 Source = Annotated[WorldSource | FilesSource, Field(discriminator="type")]
@@ -40,6 +48,7 @@ class CorpusBlock(Block):
     heldout_share: float = Field(gt=0, le=0.5)
     broken_lines_share: Share
     min_chars: PositiveInt
+    max_chars: int = Field(default=20_000, ge=1_000)
     language_score: Share
     near_duplicate_similarity: float = Field(gt=0.3, le=1)
     redact: bool

@@ -1,0 +1,1 @@
+"""Stage `corpus`: from raw text to clean documents, with a ledger of what was kept, changed or dropped."""

@@ -1,0 +1,107 @@
+"""The steps of cleaning in their order, for one record at a time; every outcome has a row for the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stages.corpus.contamination import TestItems
+from stages.corpus.duplicates import ExactIndex, NearIndex, content_key
+from stages.corpus.junk import junk_reason, repeated_line_share
+from stages.corpus.language import Language, identify
+from stages.corpus.parts import cut
+from stages.corpus.personal import redact
+from stages.corpus.recode import recodings
+from stages.corpus.record import Document, LedgerRow, Record
+from stages.corpus.repair import damage, normalise, repair
+from stages.corpus.words import WordHasher, normal_words
+
+if TYPE_CHECKING:
+    from stages.common.params.corpus import CorpusBlock
+
+BEYOND_REPAIR = 0.002  # signs of mojibake a character; one in a page is a blemish, not a loss
+SURE = 0.8  # probability of the declared language from which a re-decoded text is believed
+
+Outcome = tuple[LedgerRow, Document | None]
+
+
+class Cleaner:
+    """Cleans records in the order given; of duplicates the first stays. The steps stand in `_part`."""
+
+    def __init__(self, block: CorpusBlock, test_items: TestItems, hasher: WordHasher) -> None:
+        self._block, self._test_items, self._hasher = block, test_items, hasher
+        self._exact = ExactIndex()
+        self._near = NearIndex(block.near_duplicate_similarity)
+
+    def clean(self, record: Record) -> Iterator[Outcome]:
+        """One outcome for a record, or one for each part of a long one (`<id>#001`, ...)."""
+        plain = normalise(record.text)
+        text = normalise(repair(record.text))
+        reasons = ["repaired"] if text != plain else ["normalised"] if plain != record.text else []
+        parts = cut(text, self._block.max_chars)
+        if len(parts) < 2:
+            yield self._part(record, record.id, text, reasons)
+            return
+        for number, part in enumerate(parts, start=1):
+            yield self._part(record, f"{record.id}#{number:03d}", part, [*reasons, "cut"])
+
+    def _part(self, record: Record, name: str, text: str, reasons: list[str]) -> Outcome:
+        def drop(reason: str, detail: str) -> Outcome:
+            return LedgerRow(name, record.source, record.subset, "dropped", (*reasons, reason), detail), None
+
+        if len(text) < self._block.min_chars:
+            return drop("too_short", f"chars={len(text)}")
+        text, language, recoded = self._language(text, record.language)
+        reasons = [*reasons, "repaired"] if recoded and "repaired" not in reasons else reasons
+        if (signs := damage(text)) > BEYOND_REPAIR:
+            return drop("mojibake", f"damage={signs:.4f}")
+        if language.declared < self._block.language_score:
+            return drop("language", f"{language.lang}={language.score:.2f}")
+        if junk := junk_reason(text):
+            return drop("junk", junk)
+        words = normal_words(text)
+        key = content_key(words)
+        if first := self._exact.find(key):
+            return drop("exact_duplicate", first)
+        hashes = self._hasher(words)
+        probe = self._near.probe(hashes)
+        if similar := self._near.find(probe):
+            return drop("near_duplicate", f"{similar[0]} similarity={similar[1]:.2f}")
+        if hits := self._test_items.hits(hashes):
+            return drop("contaminated", f"runs={hits}")
+        self._exact.add(key, name)
+        self._near.add(probe, name)
+        return self._keep(record, name, text, language, signs > 0, reasons)
+
+    def _language(self, text: str, declared: str) -> tuple[str, Language, bool]:
+        """(text, its language, whether it had to be decoded anew)."""
+        language = identify(text, declared)
+        if declared == "ru" and language.declared < self._block.language_score:
+            for candidate in recodings(text):
+                guess = identify(candidate, declared)
+                if guess.lang == declared and guess.score >= SURE and damage(candidate) == 0:
+                    return normalise(candidate), guess, True
+        return text, language, False
+
+    def _keep(
+        self, record: Record, name: str, text: str, language: Language, broken: bool, reasons: list[str]
+    ) -> Outcome:
+        redacted, counts = redact(text, record.language)
+        detail = ""
+        if counts and self._block.redact:
+            text, reasons = redacted, [*reasons, "redacted"]
+            detail = " ".join(f"{kind}={count}" for kind, count in sorted(counts.items()))
+        document = Document(
+            record=record,
+            id=name,
+            text=text,
+            n_words=len(normal_words(text)),
+            lang=language.lang,
+            lang_score=round(language.score, 6),
+            mojibake=broken,
+            repeated_line_share=repeated_line_share(text),
+            pii=sum(counts.values()),
+            pii_kinds=counts,
+        )
+        action = "changed" if reasons else "kept"
+        return LedgerRow(name, record.source, record.subset, action, tuple(reasons), detail), document
