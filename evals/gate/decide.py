@@ -26,7 +26,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Entry:
-    """One candidate at the gate. `parent` names its bf16 parent, `bytes` is its size on disk; None: missing."""
+    """One candidate at the gate. `parent` names its bf16 parent, `bytes` is the size on disk or None."""
 
     evaluation: Evaluation
     parent: str | None

@@ -54,8 +54,8 @@ def differing_conditions(candidate: dict[str, Any], other: dict[str, Any]) -> li
 def paired(candidate: Evaluation, other: Evaluation, metric: str) -> pd.DataFrame:
     """Rows of both models for `metric`, joined by document: columns task, metric, cluster, candidate, other.
 
-    Raises `IncomparableError` when conditions, documents, prompts or clusters differ, `MissingError` when a
-    task of the metric was scored for one of them only or for none, or a value is not finite, `EvalError` when a
+    Raises `IncomparableError` when conditions, documents, prompts or clusters differ, `MissingError` when
+    a task of the metric was scored for one of them only or for none, or a value is not finite, `EvalError` when a
     task has two metrics.
     """
     if differences := differing_conditions(candidate.conditions, other.conditions):
@@ -81,8 +81,8 @@ def paired(candidate: Evaluation, other: Evaluation, metric: str) -> pd.DataFram
 def bits_and_characters(rows: pd.DataFrame) -> pd.DataFrame:
     """Paired rows of `bpc_<language>` as one row a document: cluster, candidate and other (bits), chars.
 
-    Raises `MissingError` when a document lacks bits or characters or there is no text, `IncomparableError` when
-    the two models read texts of different length.
+    Raises `MissingError` when a document lacks bits or characters or there is no text, `IncomparableError`
+    when the two models read texts of different length.
     """
     bits, chars = (rows[rows["metric"] == name].reset_index(drop=True) for name in ("bits", "chars"))
     if len(bits) != len(chars) or not (bits["doc_hash"] == chars["doc_hash"]).all():

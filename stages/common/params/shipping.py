@@ -30,7 +30,11 @@ class EvaluateBlock(Block):
     shots: int = Field(ge=0, le=10)
     batch_size: PositiveInt
     limit: PositiveInt | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
     questions: int = Field(ge=0)
+    bpc_characters: PositiveInt = 120_000
+    bpc_window: int = Field(default=128, ge=16, le=131072)
+    pairs_per_phenomenon: PositiveInt | None = 100
 
 
 class JudgeBlock(Block):
@@ -54,6 +58,12 @@ class Rule(Block):
     margin: float = Field(ge=0)
     relative: bool = False
 
+    @model_validator(mode="after")
+    def _relative_bits(self) -> Rule:
+        if self.relative and not self.metric.startswith("bpc_"):
+            raise ValueError(f"rule `{self.metric}`: a relative margin is built for bpc_<language> only")
+        return self
+
 
 class GateBlock(Block):
     alpha: float = Field(gt=0, lt=0.5)
@@ -61,6 +71,7 @@ class GateBlock(Block):
     min_clusters: int = Field(ge=5)
     against_champion: list[Rule] = Field(min_length=1)
     against_parent: list[Rule] = Field(min_length=1)
+    judge_margin: float = Field(default=0.05, ge=0, le=0.5)
     max_bytes: PositiveInt | None = None
     winner: Literal["smallest", "best"]
 

@@ -1,0 +1,1 @@
+"""Stage `gate`: a verdict with reasons per candidate, and one winner or none."""

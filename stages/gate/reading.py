@@ -1,0 +1,117 @@
+"""Reads what the stages before the gate wrote. What is broken or stale is refused; what is absent stays absent."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.common.atomic import read_json
+from stages.common.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from evals.gate.decide import Vote
+    from evals.gate.policy import Policy
+    from evals.gate.tables import Evaluation
+
+
+def champion(path: Path) -> dict[str, Any]:
+    """`version` and `digest` of champion.json, both null before the first promotion. Raises `UserError`."""
+    value = read_json(path)
+    if not isinstance(value, dict) or not {"version", "digest"} <= value.keys():
+        raise UserError(f"{path}: needs the keys version, digest and path; restore it from git")
+    return {"version": value["version"], "digest": value["digest"]}
+
+
+def evaluation(name: str, folder: Path) -> Evaluation:
+    """scores.json (digest, conditions) and items.parquet of one model. Raises `UserError` when one is unreadable."""
+    import pandas as pd
+
+    from evals.gate.tables import Evaluation
+
+    scores = read_json(folder / "scores.json")
+    try:
+        digest, conditions = str(scores["model"]["digest"]), dict(scores["conditions"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'scores.json'}: {one_line(error)} is missing; run `dvc repro`") from error
+    path = folder / "items.parquet"
+    try:
+        items = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable ({one_line(error)}); run `dvc repro`") from error
+    return Evaluation(name, digest, conditions, items)
+
+
+def same_champion(evaluated: str, named: str | None, folder: Path) -> None:
+    """Raise `UserError` when another champion was evaluated than champion.json names."""
+    if named is not None and evaluated != named:
+        raise UserError(
+            f"{folder}: scores of {evaluated[:12]}, but champion.json names {named[:12]}; run `dvc repro`"
+        )
+
+
+def same_checkpoint(evaluation: Evaluation, checkpoint: Path, folder: Path) -> None:
+    """Raise `UserError` when the scores are those of another checkpoint than the one that would be promoted."""
+    from stages.common.checkpoint import digest
+
+    found = digest(checkpoint)
+    if found != evaluation.digest:
+        raise UserError(
+            f"{folder}: scores of {evaluation.digest[:12]}, but {checkpoint} is {found[:12]}; run `dvc repro`"
+        )
+
+
+def bytes_on_disk(folder: Path) -> int | None:
+    """`bytes` of measures.json; None when it is absent or no positive number."""
+    value = read_json(folder / "measures.json").get("bytes")
+    known = (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    )
+    return int(value) if known else None
+
+
+def vote(folder: Path, candidate: str, champion: str) -> Vote:
+    """Whether the judge votes, and its preference per pair. Raises `UserError` for verdicts about other models."""
+    import pandas as pd
+
+    from evals.gate.decide import Vote
+
+    summary = read_json(folder / "summary.json")
+    if not summary.get("votes"):
+        return Vote(False, str(summary.get("reason") or "no reason given"), [], [])
+    about = (summary.get("candidate"), summary.get("champion"))
+    if about != (candidate, champion):
+        raise UserError(f"{folder}: verdicts about other checkpoints than those at the gate; run `dvc repro`")
+    rows = pd.read_parquet(folder / "verdicts.parquet").sort_values("id", kind="stable")
+    return Vote(True, "", list(rows["preference"]), list(rows["cluster"]))
+
+
+def check_validation(folder: Path) -> None:
+    """Raise `UserError` when the data contract was broken: nothing that came out of such data may ship."""
+    verdict = read_json(folder / "verdict.json")
+    if verdict.get("success") is not True:
+        raise UserError(
+            f"{folder / 'verdict.json'}: the corpus did not pass validation; mend it, then `dvc repro`"
+        )
+
+
+def policy(params: Any) -> Policy:
+    """The block `gate` and the seed as the gate's policy."""
+    from evals.gate.policy import Policy, Rule
+
+    block = params.gate
+
+    def rules(declared: Any) -> tuple[Rule, ...]:
+        return tuple(Rule(rule.metric, rule.margin, rule.relative) for rule in declared)
+
+    return Policy(
+        against_champion=rules(block.against_champion),
+        against_parent=rules(block.against_parent),
+        alpha=block.alpha,
+        rounds=block.bootstrap_rounds,
+        min_clusters=block.min_clusters,
+        max_bytes=block.max_bytes,
+        judge_margin=block.judge_margin,
+        winner=block.winner,
+        seed=params.seed,
+    )
