@@ -1,4 +1,4 @@
-"""The steps of cleaning in their order, for one record at a time; every outcome has a row for the ledger."""
+"""The steps of cleaning in their order, one record at a time; every outcome has a row for the ledger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.corpus.junk import junk_reason, repeated_line_share
 from stages.corpus.language import Language, identify
 from stages.corpus.parts import cut
 from stages.corpus.personal import redact
-from stages.corpus.recode import recodings
+from stages.corpus.recode import russian_recoding, suspicious
 from stages.corpus.record import Document, LedgerRow, Record
 from stages.corpus.repair import damage, normalise, repair
 from stages.corpus.words import WordHasher, normal_words
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from stages.common.params.corpus import CorpusBlock
 
 BEYOND_REPAIR = 0.002  # signs of mojibake a character; one in a page is a blemish, not a loss
-SURE = 0.8  # probability of the declared language from which a re-decoded text is believed
 
 Outcome = tuple[LedgerRow, Document | None]
 
@@ -49,12 +48,13 @@ class Cleaner:
         def drop(reason: str, detail: str) -> Outcome:
             return LedgerRow(name, record.source, record.subset, "dropped", (*reasons, reason), detail), None
 
+        if record.language == "ru" and suspicious(text) and (recoded := russian_recoding(text)):
+            text, reasons = normalise(recoded), [*reasons, "repaired"]
         if len(text) < self._block.min_chars:
             return drop("too_short", f"chars={len(text)}")
-        text, language, recoded = self._language(text, record.language)
-        reasons = [*reasons, "repaired"] if recoded and "repaired" not in reasons else reasons
         if (signs := damage(text)) > BEYOND_REPAIR:
             return drop("mojibake", f"damage={signs:.4f}")
+        language = identify(text, record.language)
         if language.declared < self._block.language_score:
             return drop("language", f"{language.lang}={language.score:.2f}")
         if junk := junk_reason(text):
@@ -72,16 +72,6 @@ class Cleaner:
         self._exact.add(key, name)
         self._near.add(probe, name)
         return self._keep(record, name, text, language, signs > 0, reasons)
-
-    def _language(self, text: str, declared: str) -> tuple[str, Language, bool]:
-        """(text, its language, whether it had to be decoded anew)."""
-        language = identify(text, declared)
-        if declared == "ru" and language.declared < self._block.language_score:
-            for candidate in recodings(text):
-                guess = identify(candidate, declared)
-                if guess.lang == declared and guess.score >= SURE and damage(candidate) == 0:
-                    return normalise(candidate), guess, True
-        return text, language, False
 
     def _keep(
         self, record: Record, name: str, text: str, language: Language, broken: bool, reasons: list[str]

@@ -18,6 +18,7 @@ from stages.corpus.record import Unreadable
 
 PLACE = re.compile(r"\{(\w+)\}")
 BATCH = 1024
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Layout:
@@ -40,15 +41,15 @@ class Layout:
                 raise ValueError(f"field `{self._text_field}` is {type(text).__name__}, not text")
         else:
             text = PLACE.sub(lambda place: str(record[place[1]]), self._template)
-        if any("\ud800" <= char <= "\udfff" for char in text):
+        if _SURROGATE.search(text):
             raise ValueError("a lone surrogate, which is no text")
         return text
 
 
 def read_file(path: Path, layout: Layout) -> Iterator[tuple[int, str | Unreadable]]:
-    """Yield (number of line, row or file, from 1; text or what made it unreadable) for every record of `path`.
+    """Yield (number of line or row from 1; text, or what made it unreadable) for every record.
 
-    A txt file is one document. Raises `UserError` for a file that is not UTF-8, is damaged, or cannot be opened.
+    A txt file is one document. Raises `UserError` for a file that is not UTF-8, damaged, or cannot be opened.
     """
     reader = {".jsonl": _read_jsonl, ".txt": _read_txt, ".parquet": _read_parquet}[
         text_format(path) or ".txt"
@@ -75,7 +76,7 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
     match path.suffix.lower():
         case ".gz":
             with gzip.open(path, "rb") as packed:
-                yield packed  # type: ignore[misc]
+                yield packed
         case ".zst":
             import zstandard
 

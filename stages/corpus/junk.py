@@ -16,6 +16,8 @@ from itertools import pairwise
 WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 _SENTENCE_ENDS = tuple('.!?…:;,»"”)—-')
 _MARKUP = re.compile(r"[<>{}\[\]|\\^~#@*_=+$%&/]")
+_SPACE = re.compile(r"\s+")
+_LETTER = re.compile(r"[^\W\d_]")
 _LONG_TOKEN = re.compile(r"\S{61,}")
 
 
@@ -56,10 +58,10 @@ def junk_reason(text: str, limits: Limits = LIMITS) -> str | None:
 
 def _characters(text: str, words: Sequence[str], limits: Limits) -> str | None:
     mean = sum(map(len, words)) / len(words)
-    visible = sum(not char.isspace() for char in text)
-    letters = sum(map(str.isalpha, text)) / visible
+    visible = len(_SPACE.sub("", text))
+    letters = len(_LETTER.findall(text)) / visible
     symbols = len(_MARKUP.findall(text)) / visible
-    alphabetic = sum(any(map(str.isalpha, word)) for word in words) / len(words)
+    alphabetic = sum(_LETTER.search(word) is not None for word in words) / len(words)
     unbroken = sum(map(len, _LONG_TOKEN.findall(text))) / visible
     return _first(
         ("mean_word", mean, limits.mean_word_min <= mean <= limits.mean_word_max),
@@ -99,9 +101,8 @@ def repeated_line_share(text: str) -> float:
 
 def _repetition(words: Sequence[str], limits: Limits) -> str | None:
     longest = longest_run(words)
-    distinct = len(set(words)) / len(words)
-    # Heaps: the more words, the fewer new ones; only the first thousand are compared.
-    distinct = len(set(words[:1000])) / len(words[:1000]) if len(words) > 1000 else distinct
+    # The more words, the fewer new ones (Heaps' law), so only the first thousand are compared.
+    distinct = len(set(words[:1000])) / len(words[:1000])
     found = _first(
         ("word_run", longest, longest < 5),
         ("distinct_words", distinct, distinct >= limits.distinct_words),
@@ -134,8 +135,9 @@ def _top_share(words: Sequence[str], n: int) -> int:
     counts = Counter(zip(*(words[i:] for i in range(n)), strict=False))
     if not counts:
         return 0
-    gram, count = max(counts.items(), key=lambda item: (item[1], sum(map(len, item[0]))))
-    return sum(map(len, gram)) * count if count > 1 else 0
+    most = max(counts.values())
+    longest = max(sum(map(len, gram)) for gram, count in counts.items() if count == most)
+    return longest * most if most > 1 else 0
 
 
 def _duplicate_share(words: Sequence[str], n: int) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 
 # UTF-8 read as cp1251 looks like ordinary Cyrillic letters in an order that no language has.
 _PAIRS = re.compile(r"[РС][\u00a0-\u00bf\u0402-\u040f\u0452-\u045f\u2018-\u203a\u20ac\u2116\u2122]")
+# Nothing outside these characters means that there is nothing to repair: misread UTF-8 always has some.
+_SOUND = re.compile(r"[ -%'-~\n\r\tА-яЁё«»—–…№“”’]*")
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 _SPACES = re.compile(r"[^\S\n]+")
 _LINE_EDGE = re.compile(r" ?\n ?")
@@ -28,13 +30,15 @@ def _config() -> Any:
 
 def repair(text: str) -> str:
     """Undo mojibake, HTML entities and terminal escapes with ftfy, line by line."""
+    if _SOUND.fullmatch(text):
+        return text
     import ftfy
 
     return ftfy.fix_text(text, _config())
 
 
 def normalise(text: str) -> str:
-    """NFC; LF line ends; no control or invisible characters; single spaces; at most one blank line. Idempotent."""
+    """NFC, LF, no control or invisible characters, single spaces, at most one blank line. Idempotent."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
     text = _CONTROL.sub("", text.translate(_INVISIBLE).replace("\x0b", "\n").replace("\x0c", "\n\n"))
     text = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
