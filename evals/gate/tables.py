@@ -55,8 +55,8 @@ def paired(candidate: Evaluation, other: Evaluation, metric: str) -> pd.DataFram
     """Rows of both models for `metric`, joined by document: columns task, metric, cluster, candidate, other.
 
     Raises `IncomparableError` when conditions, documents, prompts or clusters differ, `MissingError` when
-    a task of the metric was scored for one of them only or for none, or a value is not finite, `EvalError` when a
-    task has two metrics.
+    a task of the metric was scored for one of them or for none, or a value is not finite, `EvalError` when
+    a task has two metrics.
     """
     if differences := differing_conditions(candidate.conditions, other.conditions):
         raise IncomparableError(f"the conditions differ: {'; '.join(differences)}")

@@ -1,4 +1,4 @@
-"""Reads what the stages before the gate wrote. What is broken or stale is refused; what is absent stays absent."""
+"""Reads what the stages before the gate wrote. Broken or stale is refused; what is absent stays absent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def champion(path: Path) -> dict[str, Any]:
 
 
 def evaluation(name: str, folder: Path) -> Evaluation:
-    """scores.json (digest, conditions) and items.parquet of one model. Raises `UserError` when one is unreadable."""
+    """scores.json (digest, conditions) and items.parquet of one model. Raises `UserError` when unreadable."""
     import pandas as pd
 
     from evals.gate.tables import Evaluation
@@ -51,7 +51,7 @@ def same_champion(evaluated: str, named: str | None, folder: Path) -> None:
 
 
 def same_checkpoint(evaluation: Evaluation, checkpoint: Path, folder: Path) -> None:
-    """Raise `UserError` when the scores are those of another checkpoint than the one that would be promoted."""
+    """Raise `UserError` when the scores are those of another checkpoint than would be promoted."""
     from stages.common.checkpoint import digest
 
     found = digest(checkpoint)
@@ -71,7 +71,7 @@ def bytes_on_disk(folder: Path) -> int | None:
 
 
 def vote(folder: Path, candidate: str, champion: str) -> Vote:
-    """Whether the judge votes, and its preference per pair. Raises `UserError` for verdicts about other models."""
+    """Whether the judge votes, its preference per pair. Raises `UserError` for verdicts on other models."""
     import pandas as pd
 
     from evals.gate.decide import Vote

@@ -1,0 +1,1 @@
+"""Stage `judge`: the candidate's answers against the champion's, judged in both orders."""
