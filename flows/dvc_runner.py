@@ -1,0 +1,183 @@
+"""Runs one stage with DVC in a process group of its own, streams what it says, and tells why it failed.
+
+Measured on DVC 3.67: SIGTERM to `dvc` alone leaves the stage's command running as an orphan, SIGINT to it
+alone is ignored, and a lock held by somebody else ends with the same exit status (255) as a failed stage.
+Hence the group, and hence the reading of stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from flows.settings import tool
+from stages.common.errors import UserError
+
+Emit = Callable[[str], None]
+
+LOCK_ERROR = re.compile(r"^ERROR: .*(Unable to acquire lock|is busy, it is being blocked by)")
+FAILED = re.compile(
+    r"^ERROR: failed to reproduce '[^']+': failed to run: (?P<command>.*), exited with (?P<status>-?\d+)"
+)
+STARTED = re.compile(r"^Running stage '")
+RESTORED = re.compile(r"^Stage '[^']+' is cached - skipping run")
+GRACE_SECONDS = 10.0
+MAX_LINE = 2000
+
+
+class StageFailedError(UserError):
+    """The stage's own command failed: running it again would fail again."""
+
+
+class LockHeldError(UserError):
+    """Another DVC process holds the repository or one of the stage's paths."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended: `ran`, `restored` (from DVC's run cache) or `unchanged`; wall-clock seconds."""
+
+    addressing: str
+    state: str
+    seconds: float
+
+
+def reproduce(addressing: str, emit: Emit, folder: Path = Path(), force: bool = False) -> Outcome:
+    """Run `dvc --wait-for-lock repro --single-item addressing` once; `emit` gets every line of its output.
+
+    Whatever ends this call early (an exception, a signal turned into one), the whole process group is ended
+    first. Raises `LockHeldError` when another DVC process is in the way, `StageFailedError` with the stage's
+    own last line when its command failed.
+    """
+    command = [
+        tool("dvc"),
+        "--wait-for-lock",
+        "repro",
+        "--single-item",
+        *(["--force"] if force else []),
+        addressing,
+    ]
+    started = time.monotonic()
+    said: list[str] = []
+    wrong: list[str] = []
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        readers = [_reader(process.stdout, said, emit), _reader(process.stderr, wrong, emit)]
+        status = process.wait()
+        # A daemon left behind by a stage would keep the pipes open; the group has to be empty now.
+        end_group(process.pid)
+        for reader in readers:
+            reader.join(timeout=GRACE_SECONDS)
+    except BaseException:
+        end_group(process.pid)
+        process.wait()
+        raise
+    if status != 0:
+        raise failure(addressing, status, said, wrong)
+    return Outcome(addressing, _state(said), time.monotonic() - started)
+
+
+def _state(said: Sequence[str]) -> str:
+    if any(RESTORED.match(line) for line in said):
+        return "restored"
+    return "ran" if any(STARTED.match(line) for line in said) else "unchanged"
+
+
+def _reader(pipe: IO[str] | None, lines: list[str], emit: Emit) -> threading.Thread:
+    """Collect and emit the lines of `pipe`.
+
+    A progress bar's carriage returns end a line too (universal newlines).
+    """
+
+    def read() -> None:
+        assert pipe is not None
+        with pipe:
+            for line in pipe:
+                text = line.rstrip()[:MAX_LINE]
+                if text:
+                    lines.append(text)
+                    emit(text)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
+
+
+def failure(
+    addressing: str, status: int, said: Sequence[str], wrong: Sequence[str]
+) -> StageFailedError | LockHeldError:
+    """The error that a failed `dvc repro` stands for, read from its output.
+
+    A lock error counts only while the stage's command has not started: what a stage prints is not DVC
+    speaking.
+    """
+    command_ran = any(STARTED.match(line) for line in said)
+    if not command_ran and any(LOCK_ERROR.match(line) for line in wrong):
+        blocked = next(line for line in wrong if LOCK_ERROR.match(line))
+        return LockHeldError(f"{addressing}: {blocked.removeprefix('ERROR: ')}")
+    own_words = [
+        line for line in wrong if not line.startswith("ERROR: failed to reproduce") and not _is_hint(line)
+    ]
+    if own_words:
+        return StageFailedError(f"stage {addressing} failed: {own_words[-1].removeprefix('ERROR: ')}")
+    failed = next(filter(None, map(FAILED.match, wrong)), None)
+    if failed:
+        return StageFailedError(
+            f"stage {addressing} failed without a word: `{failed['command']}` exited with {failed['status']}"
+        )
+    detail = wrong[-1].removeprefix("ERROR: ") if wrong else f"dvc exited with {status}"
+    return StageFailedError(f"stage {addressing} failed: {detail}")
+
+
+def _is_hint(line: str) -> bool:
+    return line.startswith(("Having any troubles?", "If there are no processes with such PIDs"))
+
+
+def end_group(group: int, grace: float = GRACE_SECONDS) -> None:
+    """End every process of `group`.
+
+    SIGTERM, then SIGKILL after `grace` seconds. Returns when none is left.
+    """
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+        try:
+            os.killpg(group, number)
+        except (ProcessLookupError, PermissionError):
+            return
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if not _alive(group):
+                return
+            time.sleep(0.05)
+
+
+def _alive(group: int) -> bool:
+    """Whether a process of `group` still runs.
+
+    The leader's zombie, which only its parent can reap, does not count.
+    """
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return False
