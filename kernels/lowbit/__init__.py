@@ -1,8 +1,9 @@
 """lowbit: compact checkpoints that plain Transformers loads.
 
-`import lowbit` makes `AutoModelForCausalLM.from_pretrained` understand `quant_method: lowbit`. Everything else loads when
-it is first used: `lowbit.higgs.quantize`, `lowbit.ternary.quantize`, `lowbit.uniform.quantize`, `lowbit.grids.load`,
-`lowbit.quantize_folder`, `lowbit.quantize_model`, `lowbit.set_mode`.
+`import lowbit` makes `AutoModelForCausalLM.from_pretrained` understand `quant_method: lowbit`. Everything
+else loads when it is first used: `lowbit.higgs.quantize`, `lowbit.ternary.quantize`,
+`lowbit.uniform.quantize`, `lowbit.grids.load`, `lowbit.quantize_folder`, `lowbit.quantize_model`,
+`lowbit.set_mode`.
 """
 
 from __future__ import annotations

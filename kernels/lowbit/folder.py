@@ -23,10 +23,25 @@ from lowbit.weight import Layout, Shape
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# What makes a model usable beside its weights. Weights, manifests and training records of the source stay behind.
+# What makes a model usable beside its weights. Weights, manifests and training records of the source stay
+# behind.
 COPIED = (
-    *("tokenizer*.json", "tokenizer.model", "*.tiktoken", "vocab.json", "vocab.txt", "merges.txt", "spiece.model"),
-    *("special_tokens_map.json", "added_tokens.json", "generation_config.json", "chat_template.*", "*processor_config.json"),
+    *(
+        "tokenizer*.json",
+        "tokenizer.model",
+        "*.tiktoken",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "spiece.model",
+    ),
+    *(
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "generation_config.json",
+        "chat_template.*",
+        "*processor_config.json",
+    ),
     *("LICENSE*", "NOTICE*"),
 )
 KEPT_DTYPE = torch.bfloat16
@@ -47,7 +62,9 @@ class LayerReport:
 
 @dataclass
 class Report:
-    """What `quantize_folder` wrote. `bits_per_weight` counts the whole checkpoint; `layers` only quantised ones."""
+    """What `quantize_folder` wrote. `bits_per_weight` counts the whole checkpoint; `layers` only quantised
+    ones.
+    """
 
     bytes: int
     parameters: int
@@ -69,14 +86,15 @@ class Report:
 def quantize_folder(
     source: str | Path, plan: Plan, target: str | Path, *, seed: int = 0, progress: Progress | None = None
 ) -> Report:
-    """Write the checkpoint folder `source` (sharded or not) to `target`, quantised by `plan`; the memory needed is about
-    that of the largest tensor.
+    """Write the checkpoint folder `source` (sharded or not) to `target`, quantised by `plan`; the memory
+    needed is about that of the largest tensor.
 
-    `plan` is a recipe for all linear layers but the output head (`bf16`, `int8`, `higgs-4bit`, `higgs-3bit`,
-    `higgs-2bit`, `higgs-<grid>`, `ternary`), or `{layer: {"recipe": ..., "group_size": ...}}`, or the path of a JSON file
-    with that. What is not quantised is stored in bfloat16; integers stay. `seed` draws the signs of HIGGS. Tokenizer,
-    generation config and licence are copied as they are. `progress(done, total, tensor)` is called after every tensor.
-    `target` must be absent or empty and appears only when it is complete. Raises `LowbitError`.
+    `plan` is a recipe for all linear layers but the output head (`bf16`, `int8`, `higgs-4bit`,
+    `higgs-3bit`, `higgs-2bit`, `higgs-<grid>`, `ternary`), or `{layer: {"recipe": ..., "group_size":
+    ...}}`, or the path of a JSON file with that. What is not quantised is stored in bfloat16; integers
+    stay. `seed` draws the signs of HIGGS. Tokenizer, generation config and licence are copied as they are.
+    `progress(done, total, tensor)` is called after every tensor. `target` must be absent or empty and
+    appears only when it is complete. Raises `LowbitError`.
     """
     source, target = Path(source), Path(target)
     config, shapes, heads = _skeleton(source)
@@ -109,12 +127,16 @@ def _skeleton(source: Path) -> tuple[PreTrainedConfig, dict[str, Shape], frozens
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LowbitError(f"{source / 'config.json'}: Transformers cannot build this model ({error})") from error
+        raise LowbitError(
+            f"{source / 'config.json'}: Transformers cannot build this model ({error})"
+        ) from error
     shapes, heads = linears(model)
     return config, shapes, heads
 
 
-def _write(tensors: Source, chosen: dict[str, Spec], path: Path, seed: int, progress: Progress | None) -> Report:
+def _write(
+    tensors: Source, chosen: dict[str, Spec], path: Path, seed: int, progress: Progress | None
+) -> Report:
     layout: Layout = {}
     parameters = 0
     for name in tensors.files:
@@ -189,7 +211,9 @@ def _appearing(target: Path) -> Iterator[Path]:
 
 
 def read_config(folder: str | Path) -> dict[str, Any] | None:
-    """The `quantization_config` of a checkpoint folder as a JSON value; None when it is not quantised by lowbit."""
+    """The `quantization_config` of a checkpoint folder as a JSON value; None when it is not quantised by
+    lowbit.
+    """
     path = Path(folder) / "config.json"
     try:
         value = json.loads(path.read_text(encoding="utf-8")).get("quantization_config")

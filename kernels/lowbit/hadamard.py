@@ -1,4 +1,4 @@
-"""The randomised Walsh-Hadamard rotation of blocks of inputs: signs, then H_g / sqrt(g) in Sylvester order."""
+"""The randomised Walsh-Hadamard rotation of blocks of inputs: signs, then H_g / sqrt(g), Sylvester order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST_BLOCK = 1024
 
 
 def padded_width(width: int) -> int:
-    """The width that is rotated: `width`, or the next multiple of 16 when no power of two >= 16 divides it."""
+    """The width that is rotated: `width`, or the next multiple of 16 when 16 does not divide it."""
     return -(-width // SMALLEST_BLOCK) * SMALLEST_BLOCK
 
 
@@ -25,10 +25,12 @@ def block_size(width: int) -> int:
 
 @functools.cache
 def signs(seed: int, width: int) -> torch.Tensor:
-    """Random signs (width,) float32 in {-1, 1} on the CPU; one vector serves every layer of that padded width.
+    """Random signs (width,) float32 in {-1, 1} on the CPU; one vector serves every layer of that padded
+    width.
 
-    Sign k is -1 where bit k (lowest bit of the first byte first) of the stream SHA-256("lowbit signs <seed> <width> 0"),
-    SHA-256("lowbit signs <seed> <width> 1"), ... is set, so that any language can draw them again.
+    Sign k is -1 where bit k (lowest bit of the first byte first) of the stream SHA-256("lowbit signs <seed>
+    <width> 0"), SHA-256("lowbit signs <seed> <width> 1"), ... is set, so that any language can draw them
+    again.
     """
     stream = bytearray()
     for counter in range(-(-width // 256)):
@@ -41,9 +43,9 @@ def signs(seed: int, width: int) -> torch.Tensor:
 def fwht(x_BG: torch.Tensor) -> torch.Tensor:
     """H_G x of every row, unnormalised, Sylvester (natural) order, in the dtype of x; G is a power of two.
 
-    Every pass transforms the lowest bit of the position and rotates it to the top (Pease 1968), so after log2 G passes
-    all bits are transformed and back in place. Only additions and subtractions of two numbers in a fixed order occur:
-    the result is bit-equal on every device and with any number of threads.
+    Every pass transforms the lowest bit of the position and rotates it to the top (Pease 1968), so after
+    log2 G passes all bits are transformed and back in place. Only additions and subtractions of two numbers
+    in a fixed order occur: the result is bit-equal on every device and with any number of threads.
     """
     size = x_BG.shape[-1]
     source, spare = x_BG, torch.empty_like(x_BG, memory_format=torch.contiguous_format)

@@ -1,9 +1,11 @@
-"""HIGGS: data-free vector quantisation on MSE-optimal Gaussian grids (Malinovskii et al., arXiv 2411.17525, section 4).
+"""HIGGS: data-free vector quantisation on MSE-optimal Gaussian grids (Malinovskii et al., arXiv 2411.17525,
+section 4).
 
-A row is cut into blocks of g inputs. With signs d in {-1, 1}^g, the Sylvester-Hadamard matrix H and the block's RMS
-s = |w| / sqrt(g), the vector z = H (d * w) / (sqrt(g) s) is close to N(0, I_g) whatever the weights were. Its p-vectors
-are rounded to the nearest of n grid points, so that the relative error of the layer is the grid's constant t2. What is
-stored: ceil(log2 n) bits per p weights, s in float16 per block, the seed of d once per model.
+A row is cut into blocks of g inputs. With signs d in {-1, 1}^g, the Sylvester-Hadamard matrix H and the
+block's RMS s = |w| / sqrt(g), the vector z = H (d * w) / (sqrt(g) s) is close to N(0, I_g) whatever the
+weights were. Its p-vectors are rounded to the nearest of n grid points, so that the relative error of the
+layer is the grid's constant t2. What is stored: ceil(log2 n) bits per p weights, s in float16 per block,
+the seed of d once per model.
 """
 
 from __future__ import annotations
@@ -37,11 +39,18 @@ class HiggsWeight(PackedWeight):
 
     @property
     def padded_width(self) -> int:
-        """Inputs that are stored: the width, or the next multiple of 16 when no power of two >= 16 divides it."""
+        """Inputs that are stored: the width, or the next multiple of 16 when no power of two >= 16 divides
+        it.
+        """
         return padded_width(self.shape[1])
 
     def spec(self) -> dict[str, Any]:
-        return {"kind": self.kind, "shape": list(self.shape), "grid": self.grid, "group_size": self.group_size}
+        return {
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "grid": self.grid,
+            "group_size": self.group_size,
+        }
 
     @classmethod
     def layout(cls, spec: dict[str, Any]) -> Layout:
@@ -55,7 +64,9 @@ class HiggsWeight(PackedWeight):
         }
 
     @classmethod
-    def restore(cls, codes: torch.Tensor, scales: torch.Tensor, spec: dict[str, Any], seed: int) -> HiggsWeight:
+    def restore(
+        cls, codes: torch.Tensor, scales: torch.Tensor, spec: dict[str, Any], seed: int
+    ) -> HiggsWeight:
         out_features, in_features = spec["shape"]
         return cls(codes, scales, (out_features, in_features), spec["grid"], spec["group_size"], seed)
 
@@ -82,18 +93,25 @@ class HiggsWeight(PackedWeight):
         for part in self.codes.split(rows):
             largest = int(packing.unpack(part, grid.index_bits, self.padded_width // grid.p).max())
             if largest >= grid.n:
-                raise LowbitError(f"{name}: index {largest} of a grid of {grid.n} points; the checkpoint is damaged")
+                raise LowbitError(
+                    f"{name}: index {largest} of a grid of {grid.n} points; the checkpoint is damaged"
+                )
 
 
 def quantize(
-    weight: torch.Tensor, grid: str = "p2n256", group_size: int | None = None, seed: int = 0, name: str = "weight"
+    weight: torch.Tensor,
+    grid: str = "p2n256",
+    group_size: int | None = None,
+    seed: int = 0,
+    name: str = "weight",
 ) -> HiggsWeight:
     """Quantise a matrix (out, in) of any floating dtype on its own device.
 
-    `group_size` is the block of the rotation and of the scale: a power of two from 16 to 1024 that divides the (padded)
-    input width; None takes the largest. A width that no power of two >= 16 divides is padded with zeros to the next
-    multiple of 16, which is logged and counted in `bits_per_weight`. `seed` draws the signs. `name` stands in errors.
-    Raises `LowbitError` on NaN, infinity, integers, an unknown grid or an impossible group size.
+    `group_size` is the block of the rotation and of the scale: a power of two from 16 to 1024 that divides
+    the (padded) input width; None takes the largest. A width that no power of two >= 16 divides is padded
+    with zeros to the next multiple of 16, which is logged and counted in `bits_per_weight`. `seed` draws
+    the signs. `name` stands in errors. Raises `LowbitError` on NaN, infinity, integers, an unknown grid or
+    an impossible group size.
     """
     weight, points = checked(weight, name), grids.load(grid)
     out_features, in_features = weight.shape
@@ -108,7 +126,8 @@ def quantize(
         blocks = rotate(rows, group, seed).view(-1, group)
         # The rotation keeps the norm, so the RMS is that of the weights themselves.
         scale = half(blocks.square().mean(1).sqrt(), name)
-        # Rounding divides by the scale as it is stored; a zero block has index of the point nearest to 0 and scale 0.
+        # Rounding divides by the scale as it is stored; a zero block has index of the point nearest to 0
+        # and scale 0.
         divisor = torch.where(scale > 0, scale, 1).float()
         index = nearest((blocks / divisor[:, None]).view(-1, points.p), points)
         codes.append(packing.pack(index.view(len(part), -1), points.index_bits))
@@ -122,6 +141,6 @@ def _check_group(group: int, in_features: int, what: str) -> None:
     power_of_two = isinstance(group, int) and group > 0 and group & (group - 1) == 0
     if not power_of_two or not SMALLEST_BLOCK <= group <= LARGEST_BLOCK or width % group:
         raise LowbitError(
-            f"{what} {group!r} does not fit the input width {in_features}; give a power of two from {SMALLEST_BLOCK} to "
-            f"{block_size(in_features)}, or leave it out"
+            f"{what} {group!r} does not fit the input width {in_features}; give a power of two "
+            f"from {SMALLEST_BLOCK} to {block_size(in_features)}, or leave it out"
         )

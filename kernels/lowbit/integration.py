@@ -36,9 +36,9 @@ FORMAT_VERSION = 1
 class LowbitConfig(QuantizationConfigMixin):
     """The `quantization_config` of a packed checkpoint.
 
-    `layers` maps the name of every quantised linear layer to its specification (`kind`, `shape`, and what the kind
-    needs); all other tensors are stored as they are. `seed` and `signs` define the rotation of HIGGS layers.
-    Raises `LowbitError` for a format, version or generator that this library does not know.
+    `layers` maps the name of every quantised linear layer to its specification (`kind`, `shape`, and what
+    the kind needs); all other tensors are stored as they are. `seed` and `signs` define the rotation of
+    HIGGS layers. Raises `LowbitError` for a format, version or generator that this library does not know.
     """
 
     def __init__(
@@ -48,12 +48,13 @@ class LowbitConfig(QuantizationConfigMixin):
         signs: str = SIGNS,
         format: str = FORMAT,  # noqa: A002
         format_version: int = FORMAT_VERSION,
-        quant_method: str = METHOD,
+        quant_method: Any = METHOD,
         **unknown: Any,
     ) -> None:
         if format_version > FORMAT_VERSION:
             raise LowbitError(
-                f"the checkpoint has format version {format_version}, this lowbit reads up to {FORMAT_VERSION}; update it"
+                f"the checkpoint has format version {format_version}, this lowbit reads up to {FORMAT_VERSION}; "
+                "update lowbit"
             )
         for what, given, known in (("format", format, FORMAT), ("sign generator", signs, SIGNS)):
             if given != known:
@@ -61,29 +62,45 @@ class LowbitConfig(QuantizationConfigMixin):
         if unknown:
             raise LowbitError(f"quantization_config: unknown key `{min(unknown)}`")
         for name, spec in (layers or {}).items():
-            recipes.kind_of(spec, name).layout(spec)
+            try:
+                recipes.kind_of(spec, name).layout(spec)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise LowbitError(f"{name}: quantization_config is damaged ({error!r})") from error
         self.quant_method, self.format, self.format_version = quant_method, format, format_version
         self.seed, self.signs, self.layers = seed, signs, copy.deepcopy(layers or {})
 
 
 class LowbitQuantizer(HfQuantizer):
-    """Replaces the layers that the configuration names by `LowbitLinear` and checks what was loaded into them."""
+    """Replaces the layers that the configuration names by `LowbitLinear` and checks what was loaded into
+    them.
+    """
 
     requires_calibration = False
     quantization_config: LowbitConfig
 
     def validate_environment(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         if not self.pre_quantized:
-            raise LowbitError("from_pretrained does not quantise; call lowbit.quantize_folder(source, recipe, target) first")
+            raise LowbitError(
+                "from_pretrained does not quantise; call lowbit.quantize_folder(source, recipe, target) first"
+            )
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:  # noqa: ARG002
         for name, spec in self.quantization_config.layers.items():
             path = _resolve(model, name)
             linear = model.get_submodule(path)
             if not isinstance(linear, nn.Linear) or tuple(linear.weight.shape) != tuple(spec["shape"]):
-                raise LowbitError(f"{name}: the checkpoint declares a linear layer of {spec['shape']}, the model has {linear}")
+                raise LowbitError(
+                    f"{name}: the checkpoint declares a linear layer of {spec['shape']}, "
+                    f"the model has {linear}"
+                )
             with torch.device("meta"):
-                layer = LowbitLinear(spec, self.quantization_config.seed, linear.bias is not None, name, dtype=linear.weight.dtype)
+                layer = LowbitLinear(
+                    spec,
+                    self.quantization_config.seed,
+                    linear.bias is not None,
+                    name,
+                    dtype=linear.weight.dtype,
+                )
             model.set_submodule(path, layer)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:  # noqa: ARG002
@@ -93,7 +110,9 @@ class LowbitQuantizer(HfQuantizer):
             for part in ("weight_codes", "weight_scales"):
                 # Transformers only warns about missing tensors and goes on with uninitialised memory.
                 if not getattr(getattr(layer, part), "_is_hf_initialized", False):
-                    raise LowbitError(f"{layer.name}: the checkpoint has no usable tensor {layer.name}.{part}")
+                    raise LowbitError(
+                        f"{layer.name}: the checkpoint has no usable tensor {layer.name}.{part}"
+                    )
             layer.packed.check(layer.name)
         return model
 
@@ -126,7 +145,8 @@ def linears(model: PreTrainedModel) -> tuple[dict[str, Shape], frozenset[str]]:
 
 
 def quantize_model(model: PreTrainedModel, plan: Plan, seed: int = 0) -> PreTrainedModel:
-    """Quantise a loaded model in place by `plan` (as in `quantize_folder`) and return it; `save_pretrained` works.
+    """Quantise a loaded model in place by `plan` (as in `quantize_folder`) and return it; `save_pretrained`
+    works.
 
     Layers outside the plan keep their dtype. Raises `LowbitError`.
     """
@@ -142,20 +162,25 @@ def quantize_model(model: PreTrainedModel, plan: Plan, seed: int = 0) -> PreTrai
     if chosen:
         config = LowbitConfig(chosen, seed)
         model.config.quantization_config = config
-        model.hf_quantizer = LowbitQuantizer(config, pre_quantized=True)
-        model.is_quantized = True
-        model.quantization_method = METHOD
+        # nn.Module's annotations know tensors and modules only.
+        state: Any = model
+        state.hf_quantizer = LowbitQuantizer(config, pre_quantized=True)
+        state.is_quantized, state.quantization_method = True, METHOD
     return model
 
 
 def _resolve(model: PreTrainedModel, name: str) -> str:
-    """The path of layer `name` in `model`, which may be the bare decoder of the saved model or the other way round."""
+    """The path of layer `name` in `model`, which may be the bare decoder of the saved model or the other
+    way round.
+    """
     prefix = f"{model.base_model_prefix}."
     known = dict(model.named_modules())
     for path in (name, name.removeprefix(prefix), prefix + name):
         if path in known:
             return path
-    raise LowbitError(f"{name}: the checkpoint declares this layer, but {type(model).__name__} has none of that name")
+    raise LowbitError(
+        f"{name}: the checkpoint declares this layer, but {type(model).__name__} has none of that name"
+    )
 
 
 register()

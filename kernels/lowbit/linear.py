@@ -20,16 +20,22 @@ MODES = ("auto", "cached", "packed")
 class LowbitLinear(nn.Module):
     """y = x W^T + b with W dequantised: x (..., in) -> y (..., out), in the dtype of x.
 
-    `mode` decides when W is dequantised. `cached`: once, then kept beside the packed tensors, as fast as bf16 and as large.
-    `packed`: at every call, which keeps memory small and is slow. `auto`: cached on the CPU, packed elsewhere. All give the
-    same bits. The cache is no part of the state dict.
+    `mode` decides when W is dequantised. `cached`: once, then kept beside the packed tensors, as fast as
+    bf16 and as large. `packed`: at every call, which keeps memory small and is slow. `auto`: cached on the
+    CPU, packed elsewhere. All give the same bits. The cache is no part of the state dict.
     """
 
     weight_codes: torch.Tensor
     weight_scales: torch.Tensor
 
     def __init__(
-        self, spec: Spec, seed: int, bias: bool, name: str = "layer", device: Any = None, dtype: torch.dtype | None = None
+        self,
+        spec: Spec,
+        seed: int,
+        bias: bool,
+        name: str = "layer",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.out_features, self.in_features = spec["shape"]
@@ -38,13 +44,17 @@ class LowbitLinear(nn.Module):
         for part, (shape, part_dtype) in self._kind.layout(spec).items():
             self.register_buffer(f"weight_{part}", torch.zeros(shape, dtype=part_dtype, device=device))
         if bias:
-            self.bias = nn.Parameter(torch.zeros(self.out_features, device=device, dtype=dtype), requires_grad=False)
+            self.bias = nn.Parameter(
+                torch.zeros(self.out_features, device=device, dtype=dtype), requires_grad=False
+            )
         else:
             self.register_parameter("bias", None)
         self._dense: torch.Tensor | None = None
 
     @classmethod
-    def from_packed(cls, packed: PackedWeight, seed: int, bias: torch.Tensor | None, name: str) -> LowbitLinear:
+    def from_packed(
+        cls, packed: PackedWeight, seed: int, bias: torch.Tensor | None, name: str
+    ) -> LowbitLinear:
         """The layer that holds `packed`."""
         layer = cls(packed.spec(), seed, bias is not None, name, device="meta")
         layer.weight_codes, layer.weight_scales = packed.codes, packed.scales
@@ -84,7 +94,8 @@ class LowbitLinear(nn.Module):
     def extra_repr(self) -> str:
         spec = ", ".join(f"{key}={value}" for key, value in self.spec.items() if key != "shape")
         runs = "cached" if self.caches else "packed"
-        return f"in={self.in_features}, out={self.out_features}, bias={self.bias is not None}, {spec}, runs={runs}"
+        sizes = f"in={self.in_features}, out={self.out_features}, bias={self.bias is not None}"
+        return f"{sizes}, {spec}, runs={runs}"
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> LowbitLinear:
         scales = self.weight_scales
@@ -101,7 +112,9 @@ class LowbitLinear(nn.Module):
 
 
 def set_mode(model: nn.Module, mode: Mode) -> int:
-    """Set the mode of every `LowbitLinear` of `model` (`cached`, `packed` or `auto`); returns how many there are."""
+    """Set the mode of every `LowbitLinear` of `model` (`cached`, `packed` or `auto`); returns how many
+    there are.
+    """
     layers = [module for module in model.modules() if isinstance(module, LowbitLinear)]
     for layer in layers:
         layer.set_mode(mode)

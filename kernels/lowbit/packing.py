@@ -1,9 +1,9 @@
 """Indices packed little-endian in a whole number of bits each, and ternary codes five to a byte.
 
-Layout of `pack`: index j of a row takes bits j*b .. j*b + b - 1 of the row's bit string; bit i of the string is bit
-i % 8 (the lowest is 0) of byte i // 8. A row ends on a whole byte, filled up with zeros.
-Layout of `pack_trits`: byte k of a row is sum_i 3^i t[5k + i] with digits t = code + 1 in {0, 1, 2}; 3^5 = 243 <= 256,
-so 1.6 bits a weight. A row is filled up with code 0.
+Layout of `pack`: index j of a row takes bits j*b .. j*b + b - 1 of the row's bit string; bit i of the
+string is bit i % 8 (the lowest is 0) of byte i // 8. A row ends on a whole byte, filled up with zeros.
+Layout of `pack_trits`: byte k of a row is sum_i 3^i t[5k + i] with digits t = code + 1 in {0, 1, 2}; 3^5 =
+243 <= 256, so 1.6 bits a weight. A row is filled up with code 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import torch
 
 TRITS_PER_BYTE = 5
 TRIT_BYTES = 3**TRITS_PER_BYTE  # bytes of this value and above cannot occur
-MAX_BITS = 16
 
 
 def packed_bytes(count: int, bits: int) -> int:
@@ -26,7 +25,9 @@ def pack(indices: torch.Tensor, bits: int) -> torch.Tensor:
         return indices.to(torch.uint8)
     rows, count = indices.shape
     width = packed_bytes(count, bits)
-    spread = (indices.to(torch.int32)[..., None] >> torch.arange(bits, device=indices.device, dtype=torch.int32)) & 1
+    spread = (
+        indices.to(torch.int32)[..., None] >> torch.arange(bits, device=indices.device, dtype=torch.int32)
+    ) & 1
     string = torch.zeros(rows, width * 8, dtype=torch.uint8, device=indices.device)
     string[:, : count * bits] = spread.reshape(rows, count * bits).to(torch.uint8)
     weights = 2 ** torch.arange(8, device=indices.device, dtype=torch.uint8)

@@ -27,7 +27,9 @@ Spec = dict[str, Any]
 
 
 def grid_of(recipe: str) -> str | None:
-    """The grid of a HIGGS recipe: `higgs-4bit`, `higgs-3bit`, `higgs-2bit`, or `higgs-<grid>`; None for another recipe."""
+    """The grid of a HIGGS recipe: `higgs-4bit`, `higgs-3bit`, `higgs-2bit`, or `higgs-<grid>`; None for
+    another recipe.
+    """
     if recipe in HIGGS:
         return HIGGS[recipe]
     name = recipe.removeprefix("higgs-")
@@ -35,7 +37,9 @@ def grid_of(recipe: str) -> str | None:
 
 
 def spec_of(recipe: str, shape: Shape, group_size: int | None, layer: str) -> Spec | None:
-    """What the configuration will say of `layer`; None when it stays bf16. Raises `LowbitError` on a bad recipe."""
+    """What the configuration will say of `layer`; None when it stays bf16. Raises `LowbitError` on a bad
+    recipe.
+    """
     grid = grid_of(recipe)
     if grid is None and recipe not in RECIPES:
         allowed = f"{', '.join(RECIPES)}, or higgs-<grid> with a grid of {', '.join(grids.NAMES)}"
@@ -75,12 +79,14 @@ def kind_of(spec: Spec, layer: str) -> type[PackedWeight]:
 def specs(plan: Plan, layers: Mapping[str, Shape], tied: frozenset[str] = frozenset()) -> dict[str, Spec]:
     """The specification of every layer that is quantised.
 
-    `plan` is a recipe for all `layers` but the `tied` ones (output embeddings), or names layers one by one as
-    `{name: {"recipe": ..., "group_size": ...}}`, or is the path of a JSON file that does; layers it leaves out stay bf16.
-    Raises `LowbitError` on an unknown recipe, key or layer.
+    `plan` is a recipe for all `layers` but the `tied` ones (output embeddings), or names layers one by one
+    as `{name: {"recipe": ..., "group_size": ...}}`, or is the path of a JSON file that does; layers it
+    leaves out stay bf16. Raises `LowbitError` on an unknown recipe, key or layer.
     """
     if isinstance(plan, str) and not plan.endswith(".json"):
-        entries: Mapping[str, Mapping[str, Any]] = {name: {"recipe": plan} for name in layers if name not in tied}
+        entries: Mapping[str, Mapping[str, Any]] = {
+            name: {"recipe": plan} for name in layers if name not in tied
+        }
         if not entries:
             spec_of(plan, (1, 16), None, "plan")
     else:
@@ -97,7 +103,9 @@ def specs(plan: Plan, layers: Mapping[str, Shape], tied: frozenset[str] = frozen
         if spec is None:
             continue
         if name in tied:
-            raise LowbitError(f"plan: `{name}` shares its weight with the embeddings, which stay bf16; leave it out")
+            raise LowbitError(
+                f"plan: `{name}` shares its weight with the embeddings, which stay bf16; leave it out"
+            )
         KINDS[spec["kind"]].layout(spec)
         found[name] = spec
     return found

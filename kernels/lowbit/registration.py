@@ -1,7 +1,8 @@
 """Registers `lowbit` with Transformers at the moment Transformers loads its own quantisers, not before.
 
-Importing Transformers' quantisers takes seconds; `import lowbit` must not. If they are imported already they are extended
-at once; otherwise a finder waits for `transformers.quantizers.auto` and registers right after that module has run.
+Importing Transformers' quantisers takes seconds; `import lowbit` must not. If they are imported already
+they are extended at once; otherwise a finder waits for `transformers.quantizers.auto` and registers right
+after that module has run.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ class _Finder(importlib.abc.MetaPathFinder):
     """Finds only `TARGET`, once, through the finders behind it."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         if fullname != TARGET:
             return None
@@ -51,7 +55,8 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _register() -> None:
-    # The module registers itself when it has run; it may be the very one that is importing Transformers just now.
+    # The module registers itself when it has run; it may be the very one that is importing Transformers
+    # just now.
     importlib.import_module("lowbit.integration")
 
 

@@ -1,8 +1,10 @@
-"""The nearest grid point of many vectors, fast: bisection for p = 1, a raster of the plane for p = 2, else search.
+"""The nearest grid point of many vectors, fast: bisection for p = 1, a raster of the plane for p = 2, else
+search.
 
-For p = 2 the plane square [-5, 5]^2 is cut into 1024 x 1024 cells and each cell stores the point nearest to its centre:
-one look-up replaces n distances and costs about 0.1 % of t2 at n = 256, because only vectors in cells that a Voronoi edge
-crosses can be rounded to a neighbour that is hardly farther. Vectors outside the square are searched exactly.
+For p = 2 the plane square [-5, 5]^2 is cut into 1024 x 1024 cells and each cell stores the point nearest to
+its centre: one look-up replaces n distances and costs about 0.1 % of t2 at n = 256, because only vectors in
+cells that a Voronoi edge crosses can be rounded to a neighbour that is hardly farther. Vectors outside the
+square are searched exactly.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def search(x_VP: torch.Tensor, grid: Grid) -> torch.Tensor:
     points = grid.points.to(x_VP.device)
     offset = -0.5 * points.square().sum(1)
     parts = [torch.addmm(offset, part, points.T).argmax(1) for part in x_VP.split(SEARCH_ROWS)]
-    return torch.cat(parts).to(torch.int32) if parts else torch.empty(0, dtype=torch.int32, device=x_VP.device)
+    return (
+        torch.cat(parts).to(torch.int32) if parts else torch.empty(0, dtype=torch.int32, device=x_VP.device)
+    )
 
 
 @functools.cache
@@ -59,8 +63,8 @@ def _raster_lookup(x_V2: torch.Tensor, grid: Grid) -> torch.Tensor:
 def _raster(name: str) -> torch.Tensor:
     """Nearest point of every cell centre, (CELLS * CELLS,) int16.
 
-    Tile by tile: only points no farther from the tile's centre than the nearest one plus the tile's diagonal can be
-    nearest to a cell of the tile.
+    Tile by tile: only points no farther from the tile's centre than the nearest one plus the tile's
+    diagonal can be nearest to a cell of the tile.
     """
     points = grids.load(name).points
     centres = (torch.arange(CELLS) + 0.5) * (2 * REACH / CELLS) - REACH

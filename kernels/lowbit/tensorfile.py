@@ -1,8 +1,9 @@
-"""Safetensors tensor by tensor: reading sharded folders, and writing one file whose tensors never are in memory together.
+"""Safetensors tensor by tensor: reading sharded folders, and writing one file whose tensors never are in
+memory together.
 
-The library `safetensors` writes only what is complete in memory, so the container is written here: eight bytes of header
-length, a JSON header padded with spaces to eight bytes, the raw tensors. Order and padding are those of the library, so
-that `save_pretrained` of the loaded model gives the same bytes.
+The library `safetensors` writes only what is complete in memory, so the container is written here: eight
+bytes of header length, a JSON header padded with spaces to eight bytes, the raw tensors. Order and padding
+are those of the library, so that `save_pretrained` of the loaded model gives the same bytes.
 """
 
 from __future__ import annotations
@@ -37,14 +38,17 @@ DTYPES = {
     "I64": torch.int64,
     "U64": torch.uint64,
 }
-ORDER = list(DTYPES)  # the library stores the widest dtypes first, in the reverse of this order, and then by name
+ORDER = list(
+    DTYPES
+)  # the library stores the widest dtypes first, in the reverse of this order, and then by name
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Source:
     """The tensors of a checkpoint folder, read one at a time.
 
-    Raises `LowbitError` naming the file when weights are missing, damaged or cut short. Pickled weights are not read.
+    Raises `LowbitError` naming the file when weights are missing, damaged or cut short. Pickled weights are
+    not read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,7 +78,9 @@ class Source:
             try:
                 self._open[name] = safe_open(self.folder / name, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise LowbitError(f"{self.folder / name}: damaged or cut short ({error}); fetch or make it again") from error
+                raise LowbitError(
+                    f"{self.folder / name}: damaged or cut short ({error}); fetch or make it again"
+                ) from error
         return self._open[name]
 
     def meta(self, name: str) -> tuple[tuple[int, ...], torch.dtype]:
@@ -87,14 +93,14 @@ class Source:
 
     def read(self, name: str) -> torch.Tensor:
         """One tensor, copied into memory."""
-        return self._file(self.files[name]).get_tensor(name)  # type: ignore[no-any-return]
+        return self._file(self.files[name]).get_tensor(name)
 
 
 class Writer:
     """Writes one safetensors file whose tensors are known by shape and dtype beforehand.
 
-    Use as a context manager; `write` takes the tensors in any order, and leaving the block without an error checks that
-    none is missing.
+    Use as a context manager; `write` takes the tensors in any order, and leaving the block without an error
+    checks that none is missing.
     """
 
     def __init__(self, path: Path, tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
@@ -124,14 +130,18 @@ class Writer:
     ) -> None:
         self._stream.close()
         if kind is None and self._missing:
-            raise LowbitError(f"tensors that were declared and never written: {', '.join(sorted(self._missing))}")
+            raise LowbitError(
+                f"tensors that were declared and never written: {', '.join(sorted(self._missing))}"
+            )
 
     def write(self, name: str, tensor: torch.Tensor) -> None:
         """Write one declared tensor."""
         offset, shape, dtype = self._places[name]
         if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-            raise LowbitError(f"{name}: {tuple(tensor.shape)} {tensor.dtype} where {shape} {dtype} was declared")
+            raise LowbitError(
+                f"{name}: {tuple(tensor.shape)} {tensor.dtype} where {shape} {dtype} was declared"
+            )
         self._stream.seek(self._start + offset)
         raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        self._stream.write(memoryview(raw.numpy()))
+        self._stream.write(raw.numpy().data)
         self._missing.discard(name)

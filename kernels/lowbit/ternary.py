@@ -1,9 +1,10 @@
 """Ternary weights: codes -1, 0, 1 times one level per row or per matrix, five codes to a byte.
 
-Levels: `absmean` is BitNet b1.58 (arXiv 2402.17764, equations 1-3): gamma = mean|W|, codes clip(round(W / gamma), -1, 1),
-level gamma. `lsq` keeps these codes and refits the level by least squares, a = <W, c> / <c, c>. `lloyd` is the optimum
-over codes and level together: with |w| in descending order and partial sums S_k, the error of giving the k largest the
-level S_k / k is |w|^2 - S_k^2 / k, so the best k is found exactly by one sort.
+Levels: `absmean` is BitNet b1.58 (arXiv 2402.17764, equations 1-3): gamma = mean|W|, codes clip(round(W /
+gamma), -1, 1), level gamma. `lsq` keeps these codes and refits the level by least squares, a = <W, c> / <c,
+c>. `lloyd` is the optimum over codes and level together: with |w| in descending order and partial sums S_k,
+the error of giving the k largest the level S_k / k is |w|^2 - S_k^2 / k, so the best k is found exactly by
+one sort.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ SMALLEST_GAMMA = 1e-5  # BitNet's clamp of mean|W|
 
 @dataclass(frozen=True, eq=False)
 class TernaryWeight(PackedWeight):
-    """Codes uint8 (out, ceil(in / 5)) in base 3; scales float16 (out,), or (1,) when the whole matrix shares one."""
+    """Codes uint8 (out, ceil(in / 5)) in base 3; scales float16 (out,), or (1,) when the whole matrix
+    shares one.
+    """
 
     kind: ClassVar[str] = "ternary"
 
@@ -43,7 +46,13 @@ class TernaryWeight(PackedWeight):
         }
 
     @classmethod
-    def restore(cls, codes: torch.Tensor, scales: torch.Tensor, spec: dict[str, Any], seed: int) -> TernaryWeight:  # noqa: ARG003
+    def restore(
+        cls,
+        codes: torch.Tensor,
+        scales: torch.Tensor,
+        spec: dict[str, Any],
+        seed: int,  # noqa: ARG003
+    ) -> TernaryWeight:
         out_features, in_features = spec["shape"]
         return cls(codes, scales, (out_features, in_features), spec["level"])
 
@@ -58,7 +67,9 @@ class TernaryWeight(PackedWeight):
     def check_codes(self, name: str) -> None:
         largest = int(self.codes.max())
         if largest >= packing.TRIT_BYTES:
-            raise LowbitError(f"{name}: byte {largest} does not stand for five trits; the checkpoint is damaged")
+            raise LowbitError(
+                f"{name}: byte {largest} does not stand for five trits; the checkpoint is damaged"
+            )
 
 
 def quantize(
@@ -69,9 +80,10 @@ def quantize(
 ) -> TernaryWeight:
     """Quantise a matrix (out, in). `level` is `lsq`, `absmean` or `lloyd`, see above.
 
-    `per` says what shares one level (for `lsq`, also gamma): a row, or the whole matrix. None takes the matrix for
-    `absmean`, as BitNet does, and the row else, which costs 16 / in bits a weight and follows rows of unequal size.
-    `name` stands in errors. Raises `LowbitError` on NaN, infinity, integers, or an unknown level.
+    `per` says what shares one level (for `lsq`, also gamma): a row, or the whole matrix. None takes the
+    matrix for `absmean`, as BitNet does, and the row else, which costs 16 / in bits a weight and follows
+    rows of unequal size. `name` stands in errors. Raises `LowbitError` on NaN, infinity, integers, or an
+    unknown level.
     """
     weight = checked(weight, name).float()
     if level not in LEVELS:
@@ -86,7 +98,8 @@ def quantize(
 
 
 def _absmean(groups: torch.Tensor, refit: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    # BitNet's clamp would empty rows of tiny weights; a refitted level needs no protection but that of the division.
+    # BitNet's clamp would empty rows of tiny weights; a refitted level needs no protection but that of the
+    # division.
     gamma = groups.abs().mean(1).clamp(min=torch.finfo(torch.float32).tiny if refit else SMALLEST_GAMMA)
     codes = torch.round(groups / gamma[:, None]).clamp(-1, 1)
     if not refit:

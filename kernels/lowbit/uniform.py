@@ -1,7 +1,7 @@
 """Uniform 8-bit weights: symmetric, one step per row, w ~ step * code with code in [-127, 127].
 
-The step is max|w| / 127 of the row, so nothing clips; kernels for int8 exist everywhere. On Gaussian rows the relative
-error is about 7e-5.
+The step is max|w| / 127 of the row, so nothing clips; kernels for int8 exist everywhere. On Gaussian rows
+the relative error is about 7e-5.
 """
 
 from __future__ import annotations
@@ -31,10 +31,19 @@ class UniformWeight(PackedWeight):
         out_features, in_features = spec["shape"]
         if spec.get("bits") != 8:
             raise LowbitError(f"uniform weights of {spec.get('bits')} bits are not built; built: 8")
-        return {"codes": ((out_features, in_features), torch.int8), "scales": ((out_features,), torch.float16)}
+        return {
+            "codes": ((out_features, in_features), torch.int8),
+            "scales": ((out_features,), torch.float16),
+        }
 
     @classmethod
-    def restore(cls, codes: torch.Tensor, scales: torch.Tensor, spec: dict[str, Any], seed: int) -> UniformWeight:  # noqa: ARG003
+    def restore(
+        cls,
+        codes: torch.Tensor,
+        scales: torch.Tensor,
+        spec: dict[str, Any],
+        seed: int,  # noqa: ARG003
+    ) -> UniformWeight:
         out_features, in_features = spec["shape"]
         return cls(codes, scales, (out_features, in_features))
 

@@ -1,4 +1,6 @@
-"""What every packed weight has in common: stored tensors, a JSON specification, dequantisation and honest accounting."""
+"""What every packed weight has in common: stored tensors, a JSON specification, dequantisation and honest
+accounting.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class PackedWeight(ABC):
 
     @classmethod
     @abstractmethod
-    def restore(cls, codes: torch.Tensor, scales: torch.Tensor, spec: dict[str, Any], seed: int) -> PackedWeight:
+    def restore(
+        cls, codes: torch.Tensor, scales: torch.Tensor, spec: dict[str, Any], seed: int
+    ) -> PackedWeight:
         """The weight from its stored tensors; nothing is copied."""
 
     @abstractmethod
@@ -50,13 +54,15 @@ class PackedWeight(ABC):
         """Raise `LowbitError` when a stored byte stands for no value."""
 
     def check(self, name: str) -> None:
-        """Raise `LowbitError`, naming the tensor, when the stored tensors cannot have been written by `quantize`."""
+        """Raise `LowbitError`, naming the tensor, when the stored tensors cannot have been written by
+        `quantize`.
+        """
         for part, (shape, dtype) in self.layout(self.spec()).items():
             tensor = getattr(self, part)
             if tuple(tensor.shape) != shape or tensor.dtype != dtype:
                 raise LowbitError(
-                    f"{name}: stored {part} are {tuple(tensor.shape)} {tensor.dtype} where {shape} {dtype} are declared; "
-                    "the checkpoint is damaged"
+                    f"{name}: stored {part} are {tuple(tensor.shape)} {tensor.dtype} where {shape} {dtype} are "
+                    "declared; the checkpoint is damaged"
                 )
         if not bool(torch.isfinite(self.scales).all()):
             raise LowbitError(f"{name}: stored scales hold NaN or infinity; the checkpoint is damaged")
@@ -71,7 +77,9 @@ class PackedWeight(ABC):
     def relative_error(self, weight: torch.Tensor) -> float:
         """|W_q - W|_F^2 / |W|_F^2 against the original `weight`; 0 when both are zero."""
         if tuple(weight.shape) != self.shape:
-            raise LowbitError(f"the quantised weight is {self.shape}, the one to compare with {tuple(weight.shape)}")
+            raise LowbitError(
+                f"the quantised weight is {self.shape}, the one to compare with {tuple(weight.shape)}"
+            )
         reference = weight.detach().to(device=self.codes.device, dtype=torch.float32)
         lost = float((self.dequantize() - reference).square().sum(dtype=torch.float64))
         size = float(reference.square().sum(dtype=torch.float64))
@@ -79,11 +87,15 @@ class PackedWeight(ABC):
 
 
 def checked(weight: torch.Tensor, name: str) -> torch.Tensor:
-    """`weight` without its graph, when it is a finite floating matrix. Raises `LowbitError` naming the tensor."""
+    """`weight` without its graph, when it is a finite floating matrix. Raises `LowbitError` naming the
+    tensor.
+    """
     if not weight.is_floating_point():
         raise LowbitError(f"{name}: {weight.dtype} weights cannot be quantised; give floating-point ones")
     if weight.dim() != 2 or weight.numel() == 0:
-        raise LowbitError(f"{name}: shape {tuple(weight.shape)}; a matrix (out, in) with at least one weight is needed")
+        raise LowbitError(
+            f"{name}: shape {tuple(weight.shape)}; a matrix (out, in) with at least one weight is needed"
+        )
     if not bool(torch.isfinite(weight).all()):
         raise LowbitError(f"{name}: holds NaN or infinity; mend the checkpoint before quantising it")
     return weight.detach()
@@ -93,5 +105,7 @@ def half(scales: torch.Tensor, name: str) -> torch.Tensor:
     """`scales` as float16. Raises `LowbitError` when one is too large for it."""
     stored = scales.to(torch.float16)
     if bool(torch.isinf(stored).any()):
-        raise LowbitError(f"{name}: a scale of {float(scales.max()):.3g} is beyond float16; rescale the weights")
+        raise LowbitError(
+            f"{name}: a scale of {float(scales.max()):.3g} is beyond float16; rescale the weights"
+        )
     return stored

@@ -67,5 +67,7 @@ def load(name: str) -> Grid:
     value = json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
     points = torch.tensor(value["points"], dtype=torch.float32)
     if tuple(points.shape) != (value["n"], value["p"]):
-        raise LowbitError(f"{DATA / name}.json: {tuple(points.shape)} points where {value['n']}x{value['p']} are declared")
+        raise LowbitError(
+            f"{DATA / name}.json: {tuple(points.shape)} points where {value['n']}x{value['p']} are declared"
+        )
     return Grid(name, points, float(value["t2"]))

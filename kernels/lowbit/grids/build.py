@@ -1,9 +1,10 @@
 """Computes the grids: `python -m lowbit.grids.build [NAME ...]` rewrites `grids/data/<name>.json`.
 
-A grid is the set of n points in R^p that minimises t2 = E min_i |z - c_i|^2 / p for z ~ N(0, I_p): optimal quadratic
-quantisation of the Gaussian (Pages and Printems, Monte Carlo Methods and Applications 9(2), 2003). For p = 1 the
-minimum is the fixed point of Lloyd (1982) and Max (1960), found by Newton's method with exact integrals. For p > 1 it
-is approached by Lloyd iterations on fresh Gaussian samples and polished on one large low-discrepancy sample.
+A grid is the set of n points in R^p that minimises t2 = E min_i |z - c_i|^2 / p for z ~ N(0, I_p): optimal
+quadratic quantisation of the Gaussian (Pages and Printems, Monte Carlo Methods and Applications 9(2),
+2003). For p = 1 the minimum is the fixed point of Lloyd (1982) and Max (1960), found by Newton's method
+with exact integrals. For p > 1 it is approached by Lloyd iterations on fresh Gaussian samples and polished
+on one large low-discrepancy sample.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ MEASURE_LOG2 = 23
 
 
 def lloyd_max(n: int) -> tuple[Array, float]:
-    """The n levels (n,) of the Lloyd-Max quantiser of N(0, 1), ascending, and its t2, both to rounding error.
+    """The n levels (n,) of the Lloyd-Max quantiser of N(0, 1), ascending, and its t2, both to rounding
+    error.
 
-    Solves c_i = E[z | z in cell i] by Newton's method, whose Jacobian is tridiagonal because a cell depends on its
-    neighbours only. The start is the asymptotically optimal density, N(0, 3) (Zador 1982; Bennett 1948).
+    Solves c_i = E[z | z in cell i] by Newton's method, whose Jacobian is tridiagonal because a cell depends
+    on its neighbours only. The start is the asymptotically optimal density, N(0, 3) (Zador 1982; Bennett
+    1948).
     """
     import numpy as np
     from scipy.linalg import solve_banded
@@ -64,7 +67,9 @@ def lloyd_max(n: int) -> tuple[Array, float]:
 
 
 def _cells(levels: Array) -> tuple[Array, Array, Array, Array]:
-    """Mass and centroid of every cell, and the slope of the centroid in its lower and in its upper boundary."""
+    """Mass and centroid of every cell, and the slope of the centroid in its lower and in its upper
+    boundary.
+    """
     import numpy as np
     from scipy.special import ndtr
 
@@ -83,7 +88,8 @@ def _cells(levels: Array) -> tuple[Array, Array, Array, Array]:
 def stochastic_lloyd(n: int, p: int, seed: int = 0) -> tuple[Array, float]:
     """n points (n, p) near a minimum of t2, and that t2: several starts, the best of them polished.
 
-    At the end every point is the mean of its cell, so that E[Q(z)] = E[z] = 0 and E|z - Q(z)|^2 = E|z|^2 - E|Q(z)|^2.
+    At the end every point is the mean of its cell, so that E[Q(z)] = E[z] = 0 and E|z - Q(z)|^2 = E|z|^2 -
+    E|Q(z)|^2.
     """
     import numpy as np
     from scipy.stats import qmc
@@ -129,7 +135,8 @@ def _lloyd_step(points: Array, sample: Array, generator: np.random.Generator | N
 def _nearest(points: Array, sample: Array) -> tuple[Array, Any]:
     from scipy.spatial import cKDTree
 
-    return cKDTree(points).query(sample, workers=2)
+    distance, index = cKDTree(points).query(sample, workers=2)
+    return distance, index
 
 
 def _normal(uniform: Array) -> Array:
@@ -146,7 +153,9 @@ def _distortion(points: Array, sample: Array) -> float:
 
 
 def build(name: str) -> dict[str, Any]:
-    """The grid `name` as the JSON value of its data file: points ordered by first, then second coordinate, as float32."""
+    """The grid `name` as the JSON value of its data file: points ordered by first, then second coordinate,
+    as float32.
+    """
     import numpy as np
 
     p, n = shape_of(name)

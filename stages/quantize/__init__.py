@@ -1,0 +1,1 @@
+"""Stage `quantize`: one checkpoint per candidate, its source packed by its recipe."""

@@ -1,0 +1,87 @@
+"""The stage `quantize`: the library `lowbit` does the work, this file says from what, to where, and what is
+remembered.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.common import manifest
+from stages.common.manifest import Facts
+from stages.common.params import Params
+from stages.common.progress import progress
+from stages.common.stage import OUT, Paths, Stage
+
+if TYPE_CHECKING:
+    from lowbit.folder import Report
+
+DIGITS = 6  # significant digits of the errors and bits in the manifest
+
+
+def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The checkpoint that candidate `cell` is made from, and `out/quantize/<cell>`."""
+    source = params.candidates[str(cell)].source
+    return {"source": OUT / source}, {"checkpoint": OUT / "quantize" / str(cell)}
+
+
+def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
+    """Quantise the source of one candidate by its recipe; what stays unquantised is stored in bfloat16.
+
+    The lineage is that of the source. The notes hold bits per weight (of the whole checkpoint and of the
+    quantised layers) and the relative error of every layer. Raises `LowbitError` for weights that cannot be
+    quantised.
+    """
+    from lowbit.folder import quantize_folder
+    from lowbit.tensorfile import Source
+
+    [(name, candidate)] = params.candidates.items()
+    source = inputs["source"]
+    lineage = manifest.read(source)["lineage"]
+    with progress(len(Source(source).files), f"quantize {name}", "tensors") as bar:
+        report = quantize_folder(
+            source,
+            candidate.recipe,
+            outputs["checkpoint"],
+            seed=params.seed,
+            progress=lambda _done, _total, tensor: bar.advance(1, tensor),
+        )
+    return Facts(
+        lineage=lineage, notes={"source": candidate.source, "recipe": candidate.recipe, **notes(report)}
+    )
+
+
+def notes(report: Report) -> dict[str, Any]:
+    """What the manifest keeps of a report: bits per weight, and kind, bits and relative error of every
+    layer.
+    """
+    packed = report.quantized_bits_per_weight
+    return {
+        "parameters": report.parameters,
+        "bits_per_weight": _rounded(report.bits_per_weight),
+        "quantized_bits_per_weight": None if packed is None else _rounded(packed),
+        "layers": {
+            name: {
+                "kind": layer.kind,
+                "shape": list(layer.shape),
+                "bits_per_weight": _rounded(layer.bits_per_weight),
+                "relative_error": _rounded(layer.relative_error),
+                **({"note": layer.note} if layer.note else {}),
+            }
+            for name, layer in sorted(report.layers.items())
+        },
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+STAGE = Stage(
+    "quantize",
+    run,
+    reads=("candidates", "seed", "threads"),
+    locate=locate,
+    cells=lambda params: list(params.candidates),
+    checkpoint=True,
+)
