@@ -45,7 +45,7 @@ def read_pairs(path: Path, per_phenomenon: int | None = None) -> list[Pair]:
     for where, value in read_jsonl(path):
         for field in _FIELDS:
             if not isinstance(value, dict) or not isinstance(value.get(field), str) or not value[field]:
-                raise EvalError(f"{path.parent.name}/{where}: field `{field}` is missing or not text")
+                raise EvalError(f"{where}: field `{field}` is missing or not text")
         pair = Pair(*(value[field] for field in _FIELDS))
         found.setdefault(pair.phenomenon, {})[sort_key(pair.canonical)] = pair
     if not found:

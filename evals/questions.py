@@ -36,7 +36,7 @@ def read_questions(path: Path, count: int) -> list[Question]:
         text = fill(value["instruction"], value["inputs"], where).strip()
         question = Question(name, str(value.get("cluster", name)), text, value["reference"], value["wrong"])
         if found.setdefault(sort_key(name), question) is not question:
-            raise EvalError(f"{path}: {where}: the id {name} stands there twice; make ids unique")
+            raise EvalError(f"{where}: the id {name} stands there twice; make ids unique")
     if not found:
         raise EvalError(
             f"{path}: no open questions there; set `evaluate.questions: 0` to go without the judge"

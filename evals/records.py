@@ -94,22 +94,25 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
 
     Raises `EvalError` on a missing file, broken JSON or text that is not UTF-8.
     """
-    number = 0
+    name, number = f"{path.parent.name}/{path.name}", 0
     try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8") as lines
-        ):
-            for number, line in enumerate(lines, start=1):
+        opener = gzip.open if path.suffix == ".gz" else Path.open
+        with opener(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield f"{path.name}:{number}", json.loads(line)
+                    yield f"{name}:{number}", _json(line, path, number)
     except FileNotFoundError as error:
-        raise EvalError(
-            f"{path}: no such file; run the stage that writes it, or mend `evaluate.suites`"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise EvalError(f"{path}: line {number + 1}: not readable as JSON Lines ({error})") from error
+        raise EvalError(f"{path}: no such file; run `dvc repro`, or mend `evaluate.suites`") from error
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise EvalError(f"{path}: not readable as UTF-8 text after line {number} ({error})") from error
+
+
+def _json(line: str, path: Path, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        found = f"{error.msg} at character {error.pos + 1}"
+        raise EvalError(f"{path}: line {number} is not JSON ({found})") from error
 
 
 def read_records(path: Path) -> list[Record]:

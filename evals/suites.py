@@ -184,7 +184,7 @@ def _task(name: str, language: str, config: dict[str, Any], choices: Sequence[st
 def _with_records(task: Task, test: Path, train: Path | None, shots: int, limit: int | None) -> Task:
     records = read_records(test)
     answered = [record for record in records if record.outputs]
-    _check_gold(task, answered, test)
+    _check_gold(task, answered)
     shown = [record for record in read_records(train) if record.outputs] if train and shots else []
     scored = answered
     if shots and train is None:
@@ -195,14 +195,13 @@ def _with_records(task: Task, test: Path, train: Path | None, shots: int, limit:
         )
     if not scored:
         raise EvalError(f"{test}: no answered record is left to score; add items or lower `evaluate.shots`")
-    if task.kind == "choice":
-        _check_gold(task, shown[:shots], train or test)
+    _check_gold(task, shown[:shots])
     return replace(
         task, test=tuple(scored[:limit]), shots=tuple(shown[:shots]), unanswered=len(records) - len(answered)
     )
 
 
-def _check_gold(task: Task, records: Sequence[Record], path: Path) -> None:
+def _check_gold(task: Task, records: Sequence[Record]) -> None:
     if task.choices is None:
         return
     if (declarations.declaration(task.name) or {}).get("metadata", {}).get("gold_outside_choices") == "wrong":
@@ -210,7 +209,7 @@ def _check_gold(task: Task, records: Sequence[Record], path: Path) -> None:
     for record in records:
         if record.outputs not in task.choices:
             raise EvalError(
-                f"{path}: {record.where}: answer `{record.outputs}` is not among the choices of task"
+                f"{record.where}: answer `{record.outputs}` is not among the choices of task"
                 f" `{task.name}` ({', '.join(task.choices)}); mend `outputs`"
             )
 
