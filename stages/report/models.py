@@ -1,0 +1,158 @@
+"""The models of the report: the champion and every candidate, with all that was found out about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.common.atomic import read_json
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval; a bound that nothing is known about is None."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Times of one prompt length: milliseconds and tokens per second. `decode` is None with one new token."""
+
+    first_ms: Estimate
+    first_p95: float
+    latency_ms: Estimate
+    latency_p95: float
+    prefill: Estimate
+    decode: Estimate | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of every table. What was not measured is None or absent, never filled in."""
+
+    name: str
+    decision: dict[str, Any]
+    scores: dict[str, Any] | None
+    judge: dict[str, Any] | None
+    measures: dict[str, Any] | None
+    winner: bool = False
+    gaps: list[str] = field(default_factory=list)
+
+    @property
+    def champion(self) -> bool:
+        """Whether this is the champion, which the candidates are compared with."""
+        return self.name == CHAMPION
+
+    @property
+    def verdict(self) -> str | None:
+        """The gate's verdict; None for the champion."""
+        return self.decision.get("verdict")
+
+    @property
+    def total(self) -> Estimate | None:
+        """Mean of the task scores, 0..1."""
+        return estimate((self.scores or {}).get("total"))
+
+    @property
+    def bpc(self) -> dict[str, Estimate]:
+        """Bits per character by language."""
+        found = {name: estimate(item) for name, item in (self.scores or {}).get("bpc", {}).items()}
+        return {name: value for name, value in sorted(found.items()) if value is not None}
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """Task results as scores.json has them."""
+        return dict((self.scores or {}).get("tasks", {}))
+
+    @property
+    def preference(self) -> Estimate | None:
+        """Probability, by the judge, that this model's answer is better than the champion's."""
+        return estimate(self.judge, "preference")
+
+    def measure(self, key: str) -> Any:
+        """One number of measures.json, or None."""
+        return (self.measures or {}).get(key)
+
+    @property
+    def speeds(self) -> dict[str, Speed]:
+        """Times by prompt length; lengths that the model has no positions for are absent."""
+        prompts = (self.measures or {}).get("prompts", {})
+        return {length: speed(found) for length, found in prompts.items() if found}
+
+
+def estimate(item: dict[str, Any] | None, key: str = "value") -> Estimate | None:
+    """`{value, ci: [lo, hi]}` as an `Estimate`; None when the value is absent."""
+    if not item or item.get(key) is None:
+        return None
+    low, high = item.get("ci") or (None, None)
+    return Estimate(float(item[key]), low, high)
+
+
+def speed(found: dict[str, Any]) -> Speed:
+    """One prompt length of measures.json."""
+    first, latency = estimate(found["ttft_ms"], "p50"), estimate(found["latency_ms"], "p50")
+    prefill = estimate(found["prefill_tokens_per_s"], "p50")
+    assert first and latency and prefill
+    return Speed(
+        first,
+        found["ttft_ms"]["p95"],
+        latency,
+        found["latency_ms"]["p95"],
+        prefill,
+        estimate(found["decode_tokens_per_s"], "p50"),
+    )
+
+
+def read_models(candidates: Sequence[str], decision: dict[str, Any], root: dict[str, Path]) -> list[Model]:
+    """The champion first, then the candidates in the order of params.yaml.
+
+    `root` holds the folders `evaluate`, `judge` and `measure`. A file that is absent becomes a gap in words.
+    """
+    return [_read(name, decision, root) for name in (CHAMPION, *candidates)]
+
+
+def _read(name: str, decision: dict[str, Any], root: dict[str, Path]) -> Model:
+    gaps: list[str] = []
+
+    def get(stage: str, file: str) -> dict[str, Any] | None:
+        path = root[stage] / name / file
+        if path.is_file():
+            return dict(read_json(path))
+        gaps.append(f"{name}: {stage} has left no {file}")
+        return None
+
+    scores, measures = get("evaluate", "scores.json"), get("measure", "measures.json")
+    judge = None if name == CHAMPION else get("judge", "summary.json")
+    if scores and scores.get("total", {}).get("missing"):
+        gaps.append(f"{name}: not in the total: {', '.join(scores['total']['missing'])}")
+    if judge is not None and not judge.get("enabled"):
+        gaps.append(f"{name}: not judged: {judge.get('reason') or 'the judge is disabled in params.yaml'}")
+    for reason in (measures or {}).get("reasons", {}).values():
+        gaps.append(f"{name}: not measured: {reason}")
+    entry = decision["champion"] if name == CHAMPION else decision["candidates"].get(name, {})
+    if name != CHAMPION and not entry:
+        gaps.append(f"{name}: the gate has given no verdict")
+    return Model(name, entry, scores, judge, measures, decision.get("winner") == name, gaps)
+
+
+def shared_prompt(models: Sequence[Model]) -> str | None:
+    """The longest prompt length, in tokens, that was measured for every measured model; None without one."""
+    measured = [set(model.speeds) for model in models if model.measures]
+    shared = set.intersection(*measured) if measured else set()
+    return max(shared, key=int, default=None)
+
+
+def majority_total(models: Sequence[Model]) -> float | None:
+    """What a model of constant best answers would have as total: the plain mean over tasks, 0..1."""
+    for model in models:
+        values = [task.get("majority") for task in model.tasks.values()]
+        if values and all(value is not None for value in values):
+            return float(sum(values) / len(values))
+    return None
