@@ -79,13 +79,20 @@ def run(command: Sequence[str], cwd: Path, check: bool = True, **extra: str) -> 
     return done
 
 
-def workspace(claim: str, name: str, edit: Callable[[dict[str, Any]], None] | None = None) -> Path:
-    """A clone of the committed tree in which `edit` has changed params.yaml; an existing one is used again."""
+def workspace(
+    claim: str, name: str, edit: Callable[[dict[str, Any]], None] | None = None, own_cache: bool = False
+) -> Path:
+    """A clone of the committed tree in which `edit` has changed params.yaml; an existing one is used again.
+
+    It shares this checkout's DVC cache, so that what was made once is not made again, unless `own_cache`.
+    """
     folder = SCRATCH / claim / name
     if not (folder / ".git").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         run(["git", "clone", "--quiet", str(ROOT), str(folder)], ROOT)
+        if not own_cache:
+            run(["dvc", "config", "--local", "cache.dir", str(ROOT / ".dvc" / "cache")], folder)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     if edit:
         edit(params)

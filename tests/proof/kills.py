@@ -38,7 +38,7 @@ def measure() -> None:
 
 
 def _fresh() -> Path:
-    folder = workspace(CLAIM, "world", tiny)
+    folder = workspace(CLAIM, "world", tiny, own_cache=True)
     for leftover in ("out", ".gorn", ".dvc/cache", ".dvc/tmp"):
         shutil.rmtree(folder / leftover, ignore_errors=True)
     (folder / "dvc.lock").unlink(missing_ok=True)

@@ -30,7 +30,7 @@ def measure() -> None:
 
 
 def _full(name: str) -> dict[str, str]:
-    folder = workspace(CLAIM, "full")
+    folder = workspace(CLAIM, "full", own_cache=True)
     for cache in ("out", ".gorn", ".dvc/cache", ".dvc/tmp"):
         shutil.rmtree(folder / cache, ignore_errors=True)
     (folder / "dvc.lock").unlink(missing_ok=True)
