@@ -108,6 +108,8 @@ def _slice(model: Evaluation, metric: str) -> pd.DataFrame:
         raise MissingError(
             f"{metric} of {model.name} is missing: {bad} of {len(rows)} values are no finite numbers"
         )
+    if metric.startswith(BPC) and (absent := {"bits", "chars"} - set(rows["metric"])):
+        raise MissingError(f"{metric} of {model.name} is missing: it has no {' and '.join(sorted(absent))}")
     several = rows.groupby("task")["metric"].nunique()
     if not metric.startswith(BPC) and (several > 1).any():
         raise EvalError(

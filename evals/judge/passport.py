@@ -47,7 +47,7 @@ def _taste(verdict: Verdict) -> float:
 
 
 def accuracy(verdicts: Sequence[Verdict], seed: int = 0) -> stats.Interval | None:
-    """Share of (right, wrong) pairs of the generator in which the right answer was preferred; a draw counts half.
+    """Share of (right, wrong) pairs in which the right answer was preferred; a draw counts half.
 
     The truth is the generator's, never human. None when there is no such pair.
     """

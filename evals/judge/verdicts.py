@@ -1,8 +1,8 @@
 """Verdicts by log-probability: every pair in both orders, soft preferences averaged.
 
-For a prompt x the judge's verdict is P(first) = p(" 1" | x) / (p(" 1" | x) + p(" 2" | x)); each probability is
-that of the whole word, however many tokens it has. With A shown first p_AB = P(first), with B shown first p_BA;
-the preference for A is (p_AB + 1 - p_BA) / 2, from which a constant taste for one position cancels to first order.
+For a prompt x the verdict is P(first) = p(" 1" | x) / (p(" 1" | x) + p(" 2" | x)); each one is that of
+the whole word, however many tokens it has. With A shown first it is p_AB, with B shown first p_BA; the
+preference for A is (p_AB + 1 - p_BA) / 2, in which a constant taste for one position cancels.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Verdict:
 
     @property
     def consistent(self) -> bool | None:
-        """Whether the same answer won in both orders; None where the judge was not asked. A draw wins nothing."""
+        """Whether the same answer won in both orders; None where nothing was asked. A draw wins nothing."""
         return (self.p_first - 0.5) * (self.p_second - 0.5) > 0 if self.asked else None
 
 
@@ -116,7 +116,7 @@ def _first_wins(logprobs: Sequence[float]) -> list[float]:
 
 
 def _logprobs(model: Any, rows: Sequence[_Row], pad: int, batch_size: int, advance: Advance) -> list[float]:
-    """Sum of log-probabilities of each row's verdict. Padding is right, where causal attention never looks."""
+    """Sum of log-probabilities of each row's verdict. Padding is right: causal attention never sees it."""
     import torch
 
     order = sorted(range(len(rows)), key=lambda index: (-len(rows[index].ids), index))

@@ -15,7 +15,7 @@ Kind = Literal["embedded", "folder", "none"]
 
 @dataclass(frozen=True)
 class Judge:
-    """`embedded`: the weights lie beside judge.json. `folder`: they lie at `path`. `none`: `reason` says why."""
+    """`embedded`: the weights lie beside judge.json. `folder`: at `path`. `none`: `reason` says why."""
 
     kind: Kind
     digest: str | None = None

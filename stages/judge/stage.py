@@ -1,4 +1,4 @@
-"""Judges one candidate's open answers against the champion's, and the judge itself against the generator's truth."""
+"""Judges a candidate's open answers against the champion's, and the judge against the generator's truth."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def pairs(
 
     if [(row["id"], row["question"]) for row in ours] != [(row["id"], row["question"]) for row in theirs]:
         raise UserError(
-            f"{where}: the candidate and the champion were asked different questions; run `dvc repro`"
+            f"{where}: the candidate and the champion had different questions; run `dvc repro`"
         )
     judged = [
         Pair(row["id"], row["cluster"], row["question"], row["answer"], other["answer"])
