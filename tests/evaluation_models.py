@@ -74,7 +74,9 @@ class Oracle(Qwen2ForCausalLM):
         }
         return oracle
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None, **_: Any) -> CausalLMOutputWithPast:
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: Any = None, **_: Any
+    ) -> CausalLMOutputWithPast:
         rows, width = input_ids.shape
         logits = torch.zeros(rows, width, self.config.vocab_size)
         for row, ids in enumerate(input_ids.tolist()):
@@ -87,7 +89,9 @@ class Oracle(Qwen2ForCausalLM):
                             logits[row, end - 1 + step, token] = 20.0
         return CausalLMOutputWithPast(logits=logits)
 
-    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **_: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.Tensor, attention_mask: Any = None, **_: Any
+    ) -> dict[str, Any]:
         return {"input_ids": input_ids}
 
 
