@@ -53,8 +53,8 @@ class LowbitConfig(QuantizationConfigMixin):
     ) -> None:
         if format_version > FORMAT_VERSION:
             raise LowbitError(
-                f"the checkpoint has format version {format_version}, this lowbit reads up to {FORMAT_VERSION}; "
-                "update lowbit"
+                f"the checkpoint has format version {format_version}, this lowbit reads up to "
+                f"{FORMAT_VERSION}; update lowbit"
             )
         for what, given, known in (("format", format, FORMAT), ("sign generator", signs, SIGNS)):
             if given != known:

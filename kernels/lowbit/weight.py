@@ -61,8 +61,8 @@ class PackedWeight(ABC):
             tensor = getattr(self, part)
             if tuple(tensor.shape) != shape or tensor.dtype != dtype:
                 raise LowbitError(
-                    f"{name}: stored {part} are {tuple(tensor.shape)} {tensor.dtype} where {shape} {dtype} are "
-                    "declared; the checkpoint is damaged"
+                    f"{name}: stored {part} are {tuple(tensor.shape)} {tensor.dtype} where {shape} {dtype} "
+                    "are declared; the checkpoint is damaged"
                 )
         if not bool(torch.isfinite(self.scales).all()):
             raise LowbitError(f"{name}: stored scales hold NaN or infinity; the checkpoint is damaged")

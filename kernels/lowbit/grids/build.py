@@ -133,10 +133,11 @@ def _lloyd_step(points: Array, sample: Array, generator: np.random.Generator | N
 
 
 def _nearest(points: Array, sample: Array) -> tuple[Array, Any]:
+    import numpy as np
     from scipy.spatial import cKDTree
 
     distance, index = cKDTree(points).query(sample, workers=2)
-    return distance, index
+    return np.asarray(distance), np.asarray(index)
 
 
 def _normal(uniform: Array) -> Array:
