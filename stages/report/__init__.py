@@ -1,1 +1,1 @@
-"""Everything that a release manager asks on one page: the decision, the numbers behind it, and their origin."""
+"""What a release manager asks, on one page: the decision, the numbers behind it, their origin."""

@@ -24,7 +24,7 @@ class Curve:
 def read_curve(training: dict[str, Any]) -> Curve:
     """The curve of training.json; empty when the training made no evaluations."""
     languages: dict[str, list[tuple[int, float]]] = {}
-    for point in training.get("evaluations", []):
+    for point in training["points"]:
         for language, value in point["bpc"].items():
             languages.setdefault(language, []).append((int(point["tokens"]), float(value)))
     return Curve({language: sorted(values) for language, values in sorted(languages.items())})

@@ -1,4 +1,4 @@
-"""The data section: what cleaning did, how well, whether the data contract held, and what text costs in tokens."""
+"""The data section: what cleaning did and how well, the data contract, and what text costs in tokens."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def read_data(corpus: Path, validate: Path, tokens: Path) -> Data:
         unreadable=summary["unreadable"]["count"],
         defects=[{"name": name, **row} for name, row in sorted((truth or {}).get("recall", {}).items())],
         claims=[
-            {"name": name, **row} for name, row in sorted((truth or {}).get("precision", {}).items()) if row["claimed"]
+            {"name": name, **row}
+            for name, row in sorted((truth or {}).get("precision", {}).items())
+            if row["claimed"]
         ],
         contract=read_contract(read_json(validate / "verdict.json")),
         fertility=read_fertility(read_json(tokens / "fertility.json")),
@@ -52,14 +54,13 @@ def read_data(corpus: Path, validate: Path, tokens: Path) -> Data:
 
 def read_contract(verdict: dict[str, Any]) -> dict[str, Any]:
     """Whether the contract held, how many expectations were checked, and those that were not met."""
-    checks = verdict.get("checks", [])
     return {
-        "success": verdict["success"],
-        "checked": len(checks),
+        "passed": verdict["passed"],
+        "checked": verdict["expectations"],
         "broken": [
-            {"text": check.get("name"), "severity": check.get("severity")}
-            for check in checks
-            if not check.get("success")
+            {"name": name, "severity": severity}
+            for severity, names in sorted(verdict["failed"].items())
+            for name in names
         ],
     }
 

@@ -132,8 +132,8 @@ def _read(name: str, decision: dict[str, Any], root: dict[str, Path]) -> Model:
     judge = None if name == CHAMPION else get("judge", "summary.json")
     if scores and scores.get("total", {}).get("missing"):
         gaps.append(f"{name}: not in the total: {', '.join(scores['total']['missing'])}")
-    if judge is not None and not judge.get("enabled"):
-        gaps.append(f"{name}: not judged: {judge.get('reason') or 'the judge is disabled in params.yaml'}")
+    if judge is not None and judge.get("preference") is None:
+        gaps.append(f"{name}: not judged: {judge.get('reason') or 'the judge gave no reason'}")
     for reason in (measures or {}).get("reasons", {}).values():
         gaps.append(f"{name}: not measured: {reason}")
     entry = decision["champion"] if name == CHAMPION else decision["candidates"].get(name, {})
@@ -153,6 +153,7 @@ def majority_total(models: Sequence[Model]) -> float | None:
     """What a model of constant best answers would have as total: the plain mean over tasks, 0..1."""
     for model in models:
         values = [task.get("majority") for task in model.tasks.values()]
-        if values and all(value is not None for value in values):
-            return float(sum(values) / len(values))
+        known = [float(value) for value in values if value is not None]
+        if known and len(known) == len(values):
+            return sum(known) / len(known)
     return None

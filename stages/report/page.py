@@ -99,6 +99,12 @@ class Page:
         return sorted(found, key=lambda language: (language != "ru", language))
 
     @property
+    def largest(self) -> int | None:
+        """Bytes of the largest model, for the unit of the column of sizes."""
+        known = [model.measure("bytes") for model in self.models]
+        return max((value for value in known if value is not None), default=None)
+
+    @property
     def prompts(self) -> list[str]:
         """Prompt lengths that any model was measured with, ascending."""
         return sorted({length for model in self.models for length in model.speeds}, key=int)
@@ -136,21 +142,27 @@ class Page:
 
     @property
     def busy(self) -> str | None:
-        """A warning when other processes took the machine's time while it was measured."""
+        """A warning when other processes took time on the machine that was measured."""
         machines = [model.measures["machine"] for model in self.models if model.measures]
         loads = [machine["load_average"] for machine in machines if machine.get("load_average") is not None]
         cores = [machine["logical_cores"] for machine in machines if machine.get("logical_cores")]
         if not loads or not cores or max(loads) <= 1.5 * min(cores):
             return None
         return (
-            f"The machine was busy with other work (load average up to {max(loads):.1f} on {min(cores)} logical "
-            "cores): times are longer than on an idle one."
+            f"The machine was busy with other work (load average up to {max(loads):.1f} on {min(cores)} "
+            "logical cores): times are longer than on an idle one."
         )
 
     @property
     def judged(self) -> list[Model]:
         """Candidates whose answers the judge compared with the champion's."""
-        return [model for model in self.candidates if model.judge and model.judge.get("enabled")]
+        return [model for model in self.candidates if model.preference]
+
+    @staticmethod
+    def vote(model: Model) -> str:
+        """Whether the judge's preference counts at the gate, and why not."""
+        judge = model.judge or {}
+        return "votes" if judge.get("votes") else f"does not vote: {judge.get('reason') or 'no reason given'}"
 
     @property
     def no_judge(self) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.report import wording
+from stages.report import labels, wording
 from stages.report.curve import Curve
 from stages.report.models import Estimate, Model, majority_total, shared_prompt
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 INK, MUTED, LINE = "#1c2430", "#5b6675", "#d5dbe3"
 # Okabe and Ito's palette, told apart with every common kind of colour blindness.
 BLUE, VERMILLION, GREEN, GREY, ORANGE = "#0072b2", "#d55e00", "#009e73", "#7a8594", "#e69f00"
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
@@ -97,21 +98,38 @@ def quality_size_speed(models: Sequence[Model]) -> str | None:
     shown = points(models)
     if not shown:
         return None
-    with _figure("quality", (9.2, 4.9)) as drawing:
+    with _Drawing("quality", (11, 4.8)) as drawing:
         axes = drawing.axes
         fastest = max((point.decode or 0 for point in shown), default=0)
         for point in shown:
             _draw_point(axes, point, fastest)
         _frame(axes, shown)
         _majority_line(axes, majority_total(models))
-        _place_labels(drawing.figure, axes, shown)
+        labels.place(drawing.figure, axes, [_label(point, fastest) for point in _important_first(shown)])
         return drawing.svg()
+
+
+def _important_first(shown: Sequence[Point]) -> list[Point]:
+    return sorted(shown, key=lambda point: (not point.model.winner, point.megabytes, point.model.name))
+
+
+def _bubble(point: Point, fastest: float) -> float:
+    """Area in square typographic points, in proportion to speed; 0 when it is not known."""
+    return LARGEST_BUBBLE * point.decode / fastest if point.decode and fastest else 0.0
+
+
+def _label(point: Point, fastest: float) -> labels.Label:
+    radius = max(9.0, math.sqrt(_bubble(point, fastest) / math.pi))
+    low, high = point.total.low, point.total.high
+    assert low is not None and high is not None
+    return labels.Label(
+        point.label, point.megabytes, point.total.value, low, high, radius, point.colour, point.model.winner
+    )
 
 
 def _draw_point(axes: Axes, point: Point, fastest: float) -> None:
     x, y = point.megabytes, point.total.value
-    if point.decode and fastest:
-        area = LARGEST_BUBBLE * point.decode / fastest
+    if area := _bubble(point, fastest):
         axes.scatter([x], [y], s=area, color=point.colour, alpha=0.14, linewidths=0)
     errors = [[y - point.total.low], [point.total.high - y]]  # type: ignore[operator]
     axes.errorbar([x], [y], yerr=errors, color=point.colour, capsize=3, linewidth=1.4, zorder=3)
@@ -161,112 +179,51 @@ def _majority_line(axes: Axes, share: float | None) -> None:
     )
 
 
-# Where a label may stand, seen from its point: offsets in typographic points and alignment.
-PLACES = (
-    (16, 0, "left", "center"),
-    (-16, 0, "right", "center"),
-    (0, 22, "center", "bottom"),
-    (0, -22, "center", "top"),
-    (16, 18, "left", "bottom"),
-    (16, -18, "left", "top"),
-    (-16, 18, "right", "bottom"),
-    (-16, -18, "right", "top"),
-    (26, 40, "left", "bottom"),
-    (26, -40, "left", "top"),
-)
-
-
-def _place_labels(figure: Figure, axes: Axes, shown: Sequence[Point]) -> None:
-    """Give every label the first place where it covers least: no other label, no marker, no edge of the axes."""
-    from matplotlib.transforms import Bbox
-
-    figure.canvas.draw()
-    frame = axes.get_window_extent()
-    taken = []
-    for point in shown:
-        x, y = axes.transData.transform((point.megabytes, point.total.value))
-        low, high = (
-            axes.transData.transform((point.megabytes, edge))[1] for edge in (point.total.low, point.total.high)
-        )
-        taken += [Bbox.from_extents(x - 9, y - 9, x + 9, y + 9), Bbox.from_extents(x - 3, low, x + 3, high)]
-    for point in sorted(shown, key=lambda item: (not item.model.winner, item.megabytes, item.model.name)):
-        best = None
-        for place, (dx, dy, horizontal, vertical) in enumerate(PLACES):
-            text = axes.annotate(
-                point.label,
-                (point.megabytes, point.total.value),
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha=horizontal,
-                va=vertical,
-                fontsize=9,
-                color=point.colour,
-                fontweight="bold" if point.model.winner else "normal",
-                linespacing=1.25,
-                zorder=5,
-            )
-            box = text.get_window_extent()
-            covered = sum(_overlap(box, other) for other in taken) + _outside(box, frame)
-            if best is None or (covered, place) < best[:2]:
-                if best is not None:
-                    best[2].remove()
-                best = (covered, place, text, box)
-            else:
-                text.remove()
-        assert best is not None
-        taken.append(best[3])
-
-
-def _overlap(one: Any, other: Any) -> float:
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return float(max(0.0, width) * max(0.0, height))
-
-
-def _outside(box: Any, frame: Any) -> float:
-    return float(box.width * box.height - _overlap(box, frame))
-
-
 def forgetting(curve: Curve) -> str | None:
     """Bits per character by language over the tokens of continual pretraining; None without a curve."""
     if not curve.languages:
         return None
-    with _figure("forgetting", (9.2, 3.6)) as drawing:
-        axes = drawing.axes
-        for (language, values), (colour, marker, dashes) in zip(
-            sorted(curve.languages.items()), _cycle(LANGUAGE_STYLES, len(curve.languages)), strict=True
-        ):
-            xs = [tokens / 1e6 for tokens, _ in values]
-            ys = [bits for _, bits in values]
+    with _Drawing("forgetting", (11, 3.7)) as drawing:
+        axes, lines = drawing.axes, sorted(curve.languages.items())
+        styles = [LANGUAGE_STYLES[place % len(LANGUAGE_STYLES)] for place in range(len(lines))]
+        for (_, values), (colour, marker, dashes) in zip(lines, styles, strict=True):
+            xs, ys = [tokens / 1e6 for tokens, _ in values], [bits for _, bits in values]
             axes.plot(xs, ys, dashes, marker=marker, markersize=5, color=colour, linewidth=1.8)
-            axes.annotate(
-                f"{language}  {ys[-1]:.2f}",
-                (xs[-1], ys[-1]),
-                xytext=(8, 0),
-                textcoords="offset points",
-                va="center",
-                color=colour,
-                fontweight="bold",
-            )
         axes.margins(x=0.02, y=0.18)
         left, right = axes.get_xlim()
         axes.set_xlim(left, right + 0.09 * (right - left))
         axes.set_xlabel("tokens of continual pretraining, million")
         axes.set_ylabel("bits per character, held-out text")
+        _name_lines(drawing.figure, axes, lines, [colour for colour, _, _ in styles])
         return drawing.svg()
 
 
-def _cycle(styles: Sequence[tuple[str, str, str]], length: int) -> list[tuple[str, str, str]]:
-    return [styles[index % len(styles)] for index in range(length)]
+def _name_lines(figure: Figure, axes: Axes, lines: Sequence[tuple[str, Any]], colours: Sequence[str]) -> None:
+    """Language and last value at the end of every line, moved apart where lines end close to each other."""
+    figure.canvas.draw()
+    ends = [(values[-1][0] / 1e6, values[-1][1]) for _, values in lines]
+    heights = [float(axes.transData.transform(end)[1]) * 72 / figure.dpi for end in ends]
+    for (language, _), end, height, moved, colour in zip(
+        lines, ends, heights, labels.apart(heights, 13.0), colours, strict=True
+    ):
+        axes.annotate(
+            f"{language}  {end[1]:.2f}",
+            end,
+            xytext=(8, moved - height),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontweight="bold",
+        )
 
 
-class _figure:
-    """One figure with our style; ids in its SVG are prefixed with its name, so that one page can hold several."""
+class _Drawing:
+    """One figure with our style; its name prefixes the ids in its SVG, so that one page can hold several."""
 
     def __init__(self, name: str, inches: tuple[float, float]) -> None:
         self._name, self._inches = name, inches
 
-    def __enter__(self) -> _figure:
+    def __enter__(self) -> _Drawing:
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
@@ -291,4 +248,9 @@ class _figure:
         text = re.sub(r'\bid="', f'id="{self._name}-', text)
         text = re.sub(r'href="#', f'href="#{self._name}-', text)
         text = re.sub(r"url\(#", f"url(#{self._name}-", text)
-        return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
+        return re.sub(
+            r'(<svg[^>]*?) width="[^"]*"',
+            r"\1",
+            re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1),
+            count=1,
+        )

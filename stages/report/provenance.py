@@ -21,7 +21,7 @@ class Provenance:
 
 
 def read_provenance(manifests: Mapping[str, Path]) -> Provenance:
-    """Join the manifests (name of an out -> file). What two of them tell differently is listed under both names."""
+    """Join the manifests (name of an out -> file); what two of them tell differently is listed under both."""
     read = {name: dict(read_json(path)) for name, path in manifests.items()}
     return Provenance(
         seeds=_seeds(read),
@@ -34,7 +34,11 @@ def read_provenance(manifests: Mapping[str, Path]) -> Provenance:
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Nested mappings as (dotted key, text) pairs; lists are joined with commas."""
     if isinstance(value, Mapping):
-        return [pair for key in sorted(value) for pair in flat(value[key], f"{prefix}.{key}" if prefix else str(key))]
+        return [
+            pair
+            for key in sorted(value)
+            for pair in flat(value[key], f"{prefix}.{key}" if prefix else str(key))
+        ]
     if isinstance(value, Sequence) and not isinstance(value, str):
         if any(isinstance(item, Mapping) for item in value):
             return [pair for place, item in enumerate(value) for pair in flat(item, f"{prefix}.{place}")]

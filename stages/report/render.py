@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ FOLDER = Path(__file__).parent
 
 
 def render(template: str, **values: Any) -> str:
-    """The template `page.html` or `page.md` with `values`; a name that is missing is an error, HTML is escaped."""
+    """The template `page.html` or `page.md` with `values`; a missing name is an error, HTML is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -22,11 +23,18 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for name in ("percent", "number", "significant", "count", "size", "interval", "short", "words"):
+    for name in ("percent", "number", "signed", "significant", "count", "size", "interval", "short", "words"):
         environment.filters[name] = getattr(wording, name)
-    environment.filters["cell"] = markdown_cell
+    environment.filters |= {"cell": markdown_cell, "rich": rich}
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(style=style, **values)
+
+
+def rich(text: str) -> Any:
+    """Plain text as HTML, what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def markdown_cell(text: Any) -> str:

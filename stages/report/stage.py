@@ -50,7 +50,11 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         curve=curve,
         data=read_data(inputs["corpus"], inputs["validate"], inputs["tokens"]),
         provenance=read_provenance(
-            {name.removeprefix("manifest "): path for name, path in inputs.items() if name.startswith("manifest ")}
+            {
+                name.removeprefix("manifest "): path
+                for name, path in inputs.items()
+                if name.startswith("manifest ")
+            }
         ),
         gate=params.gate,
         pictures=drawn,

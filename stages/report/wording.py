@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from stages.report.models import Estimate
 
@@ -29,29 +30,36 @@ def significant(value: float | None) -> str:
     return f"{round(value, 2 - math.floor(math.log10(abs(value)))):,.{digits}f}"
 
 
+def signed(value: float | None, digits: int = 2) -> str:
+    """With its sign: `+0.05`."""
+    return DASH if value is None else f"{value:+.{digits}f}"
+
+
 def count(value: int | None) -> str:
     """`12,345`."""
     return DASH if value is None else f"{value:,}"
 
 
-def size(bytes_: float | None) -> str:
-    """Bytes in powers of ten: `2.11 MB`."""
+def size(bytes_: float | None, largest: float | None = None) -> str:
+    """Bytes in powers of ten, `2.11 MB`; in the unit of `largest`, so that a column keeps to one unit."""
     if bytes_ is None:
         return DASH
-    value, unit = float(bytes_), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} B" if unit == "B" else f"{significant(value)} {unit}"
+    power = min(4, int(math.log10(max(largest or bytes_, 1)) // 3))
+    if power == 0:
+        return f"{bytes_:.0f} B"
+    return f"{significant(bytes_ / 1000**power)} {('kB', 'MB', 'GB', 'TB')[power - 1]}"
 
 
 def interval(found: Estimate | None, kind: str) -> str:
     """`[69.8, 73.0]` in the style `percent`, `number` or `significant`; a dash where a bound is unknown."""
     if found is None:
         return ""
-    style = {"percent": percent, "number": number, "significant": significant}[kind]
-    return f"[{style(found.low)}, {style(found.high)}]"
+    styles: dict[str, Callable[[float | None], str]] = {
+        "percent": percent,
+        "number": number,
+        "significant": significant,
+    }
+    return f"[{styles[kind](found.low)}, {styles[kind](found.high)}]"
 
 
 def short(digest: str | None) -> str:
