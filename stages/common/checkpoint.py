@@ -120,9 +120,9 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str = "cp
     from transformers import AutoModelForCausalLM
 
     _no_bars()
-    model: Any
+    loaded: Any
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype="auto" if dtype is None else dtype,
@@ -133,6 +133,7 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str = "cp
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{folder}: cannot be loaded ({one_line(error)})") from error
+    model, info = loaded
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         # Transformers only warns, and fills what is missing with random numbers.
         if keys := sorted(str(key) for key in info.get(kind, ())):

@@ -21,10 +21,17 @@ class Optimisation(Block):
     schedule: Literal["linear", "cosine"]
     weight_decay: float = Field(ge=0, le=1)
     batch_size: PositiveInt
+    accumulate: PositiveInt = 1
     sequence_length: int = Field(ge=16, le=131072)
     clip: float = Field(gt=0)
     precision: Literal["fp32", "bf16"]
     checkpoint_steps: PositiveInt
+
+    @model_validator(mode="after")
+    def _divides(self) -> Optimisation:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
+        return self
 
 
 class Bootstrap(Block):

@@ -1,0 +1,1 @@
+"""Stage `adapt`: adaptation to tasks."""

@@ -1,0 +1,1 @@
+"""Stage `base`: the model to start from."""

@@ -1,0 +1,1 @@
+"""One training loop for every stage: shards, sampler, losses, optimiser, exact resume, evaluation."""

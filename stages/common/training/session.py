@@ -1,0 +1,103 @@
+"""What the training stages do alike: check the tokenizer, train on a mix, write checkpoint, curve and
+facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from stages.common import manifest
+from stages.common.checkpoint import check_tokenizer, load_tokenizer, pick_device
+from stages.common.errors import UserError
+from stages.common.training.loop import Trained, train
+from stages.common.training.resume import Resume
+from stages.common.training.sampler import Sampler
+from stages.common.training.shards import Shards
+
+if TYPE_CHECKING:
+    from stages.common.params.training import Optimisation
+    from stages.common.training.losses import Loss
+
+CURVE = "training.json"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One training run of the stage `name` on the shards in `tokens`."""
+
+    name: str
+    params: Any
+    inputs: Mapping[str, Path]
+    shards: Shards
+    tokenizer: Any
+    device: str
+    resume: Resume
+
+    @classmethod
+    def begin(
+        cls, name: str, params: Any, inputs: Mapping[str, Path], checkpoints: tuple[str, ...] = ()
+    ) -> Session:
+        """Open the shards of `inputs["tokens"]` and check the tokenizers of the inputs named in
+        `checkpoints`.
+
+        Raises `UserError` for damaged shards, a foreign tokenizer, or a GPU that is asked for and not there.
+        """
+        for checkpoint in checkpoints:
+            check_tokenizer(inputs[checkpoint], inputs["tokens"])
+        return cls(
+            name,
+            params,
+            inputs,
+            Shards.open(inputs["tokens"]),
+            load_tokenizer(inputs["tokens"] / "tokenizer"),
+            pick_device(params.device),
+            Resume.of(name, params, inputs),
+        )
+
+    def train(
+        self,
+        model: Any,
+        loss: Loss,
+        settings: Optimisation,
+        mix: Mapping[str, float],
+        where: str,
+        evaluations: int,
+    ) -> Trained:
+        """Train `model` in place. `where` is the key of the mix in params.yaml."""
+        from stages.common.training.evaluation import bits_per_character, sample
+
+        limit = model.config.max_position_embeddings
+        if settings.sequence_length > limit:
+            raise UserError(
+                f"params.yaml: {self.name} trains on {settings.sequence_length} tokens, the model takes "
+                f"{limit}; lower sequence_length"
+            )
+        # Stages with one seed must not draw the same order of windows.
+        seed = (self.params.seed << 32) + crc32(self.name.encode())
+        sampler = Sampler(self.shards, mix, settings.batch_size, settings.sequence_length, seed, where)
+        held = sample(self.shards, self.tokenizer, limit)
+        return train(
+            model,
+            loss,
+            sampler,
+            settings,
+            self.params.seed,
+            self.device,
+            self.resume,
+            evaluate=lambda trained: bits_per_character(trained, held, self.shards.eos_id, self.device),
+            evaluations=evaluations,
+            label=self.name,
+        )
+
+    def lineage(self, mix: Mapping[str, float], parent: Path | None = None) -> dict[str, Any]:
+        """Where the model comes from: the parent's base and data, and the data of this run, each with
+        licences.
+        """
+        inherited = manifest.read(parent)["lineage"] if parent else {}
+        earlier = {entry["subset"]: entry for entry in inherited.get("data", [])}
+        earlier |= {entry["subset"]: entry for entry in self.shards.lineage(mix)}
+        return {**inherited, "data": [earlier[subset] for subset in sorted(earlier)]}

@@ -1,0 +1,1 @@
+"""Stage `distill`: a smaller student learns the distribution of the teacher."""

@@ -1,0 +1,48 @@
+"""The student before it learns: every second layer of the teacher, or a checkpoint of its own."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+from stages.common.checkpoint import FAMILIES
+from stages.common.errors import UserError
+
+LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)$")
+
+
+def every_second_layer(teacher: Any) -> Any:
+    """A new model of layers 0, 2, 4, ... of `teacher`, with its embeddings, final norm and head.
+
+    Raises `UserError` when the teacher has one layer or is not one of the plain families.
+    """
+    from transformers import AutoModelForCausalLM
+
+    layers = teacher.config.num_hidden_layers
+    if teacher.config.model_type not in FAMILIES:
+        raise UserError(
+            f"distill: every second layer of a `{teacher.config.model_type}` teacher cannot be taken; name a "
+            "student folder in `distill.student`"
+        )
+    if layers < 2:
+        raise UserError("distill: the teacher has one layer, none to leave out; name a student folder")
+    kept = range(0, layers, 2)
+    config = copy.deepcopy(teacher.config)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[layer] for layer in kept]
+    config.num_hidden_layers = len(kept)
+    student = AutoModelForCausalLM.from_config(config, dtype=teacher.dtype)
+    student.load_state_dict(_renumbered(teacher.state_dict(), {old: new for new, old in enumerate(kept)}))
+    return student
+
+
+def _renumbered(weights: dict[str, Any], places: dict[int, int]) -> dict[str, Any]:
+    found = {}
+    for name, value in weights.items():
+        match = LAYER.match(name)
+        if match is None:
+            found[name] = value
+        elif (old := int(match[1])) in places:
+            found[f"model.layers.{places[old]}.{match[2]}"] = value
+    return found

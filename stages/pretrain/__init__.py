@@ -1,0 +1,1 @@
+"""Stage `pretrain`: continual pretraining with replay."""

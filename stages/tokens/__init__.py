@@ -1,0 +1,1 @@
+"""Stage `tokens`: tokenizer, packed token shards, fertility."""
