@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stages.common.params.corpus import CorpusBlock
 
 BEYOND_REPAIR = 0.002  # signs of mojibake a character; one in a page is a blemish, not a loss
+RUSSIAN = 0.9  # probability that sound Russian text has and misread one has not
 
 Outcome = tuple[LedgerRow, Document | None]
 
@@ -48,8 +49,8 @@ class Cleaner:
         def drop(reason: str, detail: str) -> Outcome:
             return LedgerRow(name, record.source, record.subset, "dropped", (*reasons, reason), detail), None
 
-        if record.language == "ru" and suspicious(text) and (recoded := russian_recoding(text)):
-            text, reasons = normalise(recoded), [*reasons, "repaired"]
+        if record.language == "ru" and (recoded := _decoded_anew(text)):
+            text, reasons = recoded, [*reasons, "repaired"]
         if len(text) < self._block.min_chars:
             return drop("too_short", f"chars={len(text)}")
         if (signs := damage(text)) > BEYOND_REPAIR:
@@ -95,3 +96,12 @@ class Cleaner:
         )
         action = "changed" if reasons else "kept"
         return LedgerRow(name, record.source, record.subset, action, tuple(reasons), detail), document
+
+
+def _decoded_anew(text: str) -> str | None:
+    """Russian `text` read in the right encoding, when that makes it more Russian beyond doubt."""
+    if not suspicious(text) or (candidate := russian_recoding(text)) is None:
+        return None
+    before, after = identify(text, "ru"), identify(candidate, "ru")
+    better = after.lang == "ru" and after.score >= RUSSIAN and before.score < RUSSIAN
+    return normalise(candidate) if better or before.lang != "ru" else None

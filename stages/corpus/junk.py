@@ -31,14 +31,16 @@ class Limits:
     alphabetic_words: float = 0.4  # 0.713: the same
     letters: float = 0.4
     symbols: float = 0.1
-    line_ends: float = 0.1  # 0.231: plays and lists of names
+    line_ends: float = 0.05  # 0.231: plays and lists of names
     newlines_per_word: float = 0.6  # 0.139: verse has four words a line
     duplicate_lines: float = 0.322
     duplicate_line_chars: float = 0.25
+    word_run: int = 5
+    word_run_share: float = 0.05  # a laugh of seven words is no junk in a chapter
     distinct_words: float = 0.2
     top_ngrams: tuple[tuple[int, float], ...] = ((2, 0.2), (3, 0.18), (4, 0.16))
     duplicate_ngrams: tuple[tuple[int, float], ...] = ((5, 0.3), (8, 0.25))
-    ngram_words: int = 60  # below this a refrain is not a statistic
+    ngram_words: int = 150  # below this a refrain is not a statistic
 
 
 LIMITS = Limits()
@@ -104,7 +106,7 @@ def _repetition(words: Sequence[str], limits: Limits) -> str | None:
     # The more words, the fewer new ones (Heaps' law), so only the first thousand are compared.
     distinct = len(set(words[:1000])) / len(words[:1000])
     found = _first(
-        ("word_run", longest, longest < 5),
+        ("word_run", longest, longest < max(limits.word_run, limits.word_run_share * len(words))),
         ("distinct_words", distinct, distinct >= limits.distinct_words),
     )
     if found or len(words) < limits.ngram_words:

@@ -36,7 +36,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
     hasher = WordHasher()
     test_items = _test_items(world, block.protect, hasher)
     account, tally = Account(), Tally()
-    _clean(block, world, Cleaner(block, test_items, hasher), account, tally, out)
+    texts = _clean(block, world, Cleaner(block, test_items, hasher), account, tally, out)
     if not tally.documents:
         raise UserError(
             f"corpus: nothing is left of {len(tally.ledger)} documents after cleaning ({tally.reasons_in_words()}); "
@@ -44,7 +44,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
         )
     write_ledger(out / "ledger.parquet", tally.ledger)
     write_tasks(out, world)
-    truth = _write_truth(out, world, tally)
+    truth = _write_truth(out, world, tally, texts)
     summary = tally.summary() | {
         "records": dict(sorted(account.records.items())),
         "unreadable": {"count": account.unreadable_count, "first": [asdict(b) for b in account.unreadable]},
@@ -56,32 +56,38 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
 
 
 def _test_items(world: World | None, protect: Iterable[str], hasher: Any) -> TestItems:
-    from stages.corpus.contamination import TestItems, protected_inputs
+    from stages.corpus.contamination import TestItems, protected_records
 
     tasks = list(world.tasks.values()) if world else []
-    test = [record["inputs"] for task in tasks for record in task.test]
-    questions = [record["inputs"] for record in world.questions] if world else []
-    train = [record["inputs"] for task in tasks for record in task.train]
-    return TestItems([*test, *questions, *protected_inputs(protect)], train, hasher)
+    test = [record for task in tasks for record in task.test]
+    train = [record for task in tasks for record in task.train]
+    questions = list(world.questions) if world else []
+    return TestItems([*test, *questions, *protected_records(protect)], train, hasher)
 
 
 def _clean(
     block: Any, world: World | None, cleaner: Cleaner, account: Account, tally: Tally, out: Path
-) -> None:
+) -> dict[str, str]:
+    """Write documents.parquet; returns the cleaned texts of the documents that the truth knows."""
     from stages.corpus.heldout import choose
     from stages.corpus.tables import DocumentTable
 
     table = DocumentTable(out / "documents.parquet")
+    planted = {row.document_id for row in world.truth} if world else set()
+    texts = {}
     with progress(len(world.documents) if world else None, "cleaning", "documents") as bar:
         for record in read_records(block, world, account):
             for row, document in cleaner.clean(record):
                 tally.add(row, record, document)
                 if document:
                     table.add(document)
+                    if document.id in planted:
+                        texts[document.id] = document.text
             bar.advance()
     held = choose(tally.sizes, block.heldout_share)
     tally.held = held
     table.finish(held)
+    return texts
 
 
 def write_tasks(out: Path, world: World | None) -> None:
@@ -111,11 +117,16 @@ def _write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _write_truth(out: Path, world: World | None, tally: Tally) -> dict[str, Any] | None:
+def _write_truth(
+    out: Path, world: World | None, tally: Tally, texts: Mapping[str, str]
+) -> dict[str, Any] | None:
     from stages.corpus.tables import write_truth
     from stages.corpus.truth import join, score
 
-    joined = join(world.truth, tally.ledger) if world else []
+    joined: list[dict[str, Any]] = []
+    if world:
+        originals = {document.id: document.text for document in world.documents}
+        joined = join(world.truth, tally.ledger, originals, texts)
     write_truth(out / "truth.parquet", joined)
     return score(joined, tally.ledger) if joined else None
 

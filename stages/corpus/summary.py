@@ -16,7 +16,7 @@ class Tally:
         self.ledger: list[LedgerRow] = []
         self.sizes: list[Size] = []
         self.held: set[str] = set()
-        self._languages: dict[str, str] = {}
+        self._declared: dict[str, Counter[str]] = {}
         self._licences: dict[str, set[str]] = {}
         self._kept: Counter[tuple[str, str]] = Counter()
         self._foreign = self._mojibake = self._pii = 0
@@ -30,7 +30,7 @@ class Tally:
     def add(self, row: LedgerRow, record: Record, document: Document | None) -> None:
         """Count one outcome of cleaning."""
         self.ledger.append(row)
-        self._languages[record.subset] = record.language
+        self._declared.setdefault(record.subset, Counter())[record.language] += 1
         if document is None:
             return
         self._licences.setdefault(record.subset, set()).add(record.licence)
@@ -81,7 +81,7 @@ class Tally:
         held = [size for size in sizes if size.id in self.held]
         rows = [row for row in self.ledger if row.subset == subset and row.action == "dropped"]
         return {
-            "language": self._languages[subset],
+            "languages": dict(sorted(self._declared[subset].items())),
             "read": read,
             "kept": len(sizes),
             "dropped": dict(sorted(Counter(row.reasons[-1] for row in rows).items())),
