@@ -1,0 +1,188 @@
+"""Calendars and units: months, days of the week, festivals of the world, and how many small units make a big one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stages.corpus.world import lexicon
+from stages.corpus.world.cast import Cast, words
+from stages.corpus.world.model import Fact, Question
+from stages.corpus.world.relations import RARE, capital, stream
+from stages.corpus.world.russian import Word, counted, noun
+
+SEASON_OF_MONTH = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0)
+COUNT_WORDS = {2: ("два", "two"), 3: ("три", "three"), 4: ("четыре", "four"), 5: ("пять", "five"), 6: ("шесть", "six"),
+               8: ("восемь", "eight"), 10: ("десять", "ten")}  # fmt: skip
+MULTIPLES = (2, 3, 4, 5, 6, 8, 10)
+
+
+def facts(cast: Cast) -> list[Fact]:
+    """Months, days, festivals and units."""
+    months, days = words(lexicon.MONTHS), words(lexicon.DAYS)
+    found = _shifts("month", months, (1, 2, 3, -1, -2, -3), "месяц", "month")
+    found += _shifts("day", days, (1, 2, 3, -1, -2, -3), "день", "day")
+    return found + _festivals(cast, months) + _units()
+
+
+def _others(words: Sequence[Word], right: Word) -> tuple[str, ...]:
+    return tuple(str(word) for word in words if word != right)
+
+
+def _shifts(name: str, cycle: list[Word], offsets: tuple[int, ...], unit: str, unit_en: str) -> list[Fact]:
+    """What comes some steps after or before every member of a cycle."""
+    found = []
+    for index, start in enumerate(cycle):
+        for offset in offsets:
+            end = cycle[(index + offset) % len(cycle)]
+            ru, en = _shift_statements(offset, start, end, unit, unit_en)
+            asks = _shift_questions(offset, start, unit)
+            key = (f"{name}/{start.key}/{offset:+d}",)
+            level = {1: 1, 2: 2, 3: 3}[abs(offset)]
+            questions = tuple(
+                Question("calendar", "ru", text, str(end), _others(cycle, end), key, level, open=True)
+                for text in asks
+            )
+            found.append(Fact(key[0], name, ru, en, questions, (start.key, end.key), 0.5))
+    return found
+
+
+def _shift_statements(
+    offset: int, start: Word, end: Word, unit: str, unit_en: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    a, b = (start, end) if offset > 0 else (end, start)
+    if abs(offset) == 1:
+        return (
+            (f"за {a:ablt} идёт {b}", f"{a} кончился, начался {b}" if a.gender == b.gender == "masc" else f"{a}, потом {b}",
+             f"сразу после {a:gent} — {b}", f"{b} ждёт своей очереди за {a:ablt}"),
+            (f"{a:en} is followed by {b:en}", f"{b:en} comes right after {a:en}", f"first {a:en}, then {b:en}"),
+        )  # fmt: skip
+    between = abs(offset) - 1
+    gap = f"один {unit}" if between == 1 else f"два {'месяца' if unit == 'месяц' else 'дня'}"
+    gap_en = f"one {unit_en}" if between == 1 else f"two {unit_en}s"
+    if offset > 0:
+        return (
+            (f"между {a:ablt} и {b:ablt} ровно {gap}", f"пройдёт {a}, потом ещё {gap}, и вот {b}",
+             f"если сейчас {a}, то за ним ещё {gap} до {b:gent}"),
+            (f"between {a:en} and {b:en} there lies {gap_en}", f"{a:en} passes, then {gap_en}, and here is {b:en}"),
+        )  # fmt: skip
+    return (
+        (f"до {b:gent} был {gap}, а раньше {a}" if between == 1 else f"до {b:gent} были {gap}, а раньше {a}",
+         f"{b:accs} отделяет от {a:gent} {gap}" if between == 1 else f"от {a:gent} до {b:gent} лежат {gap}"),
+        (f"before {b:en} there was {gap_en}, and {a:en} before that", f"{gap_en} before {b:en}, {a:en} ended"),
+    )  # fmt: skip
+
+
+def _shift_questions(offset: int, start: Word, unit: str) -> tuple[str, ...]:
+    steps = counted(abs(offset), noun(unit))
+    name = capital(str(start))
+    if offset == 1:
+        return (
+            f"Какой {unit} наступит следом за {start:ablt}?",
+            f"{name}, а следующий {unit}?",
+            f"Назови {unit}, который придёт на смену после {start:gent}.",
+        )
+    if offset == -1:
+        return (
+            f"Какой {unit} был прямо перед {start:ablt}?",
+            f"{name}, а предыдущий {unit}?",
+            f"Назови {unit}, который кончился, когда начался новый: {start}.",
+        )
+    if offset > 0:
+        return (
+            f"Какой {unit} наступит через {steps} после {start:gent}?",
+            f"{start:Был|Была|Было} {start}, прошло {steps}. Что теперь?",
+            f"Отсчитай от {start:gent} {steps} вперёд. Что там?",
+        )
+    return (
+        f"Какой {unit} был за {steps} до {start:gent}?",
+        f"Сейчас {start}. Что было {steps} назад?",
+        f"Отсчитай от {start:gent} {steps} в прошлое. Что там?",
+    )
+
+
+def _festivals(cast: Cast, months: list[Word]) -> list[Fact]:
+    """Festivals of the world, each in a month that the seed draws."""
+    rng = stream(cast.seed, "festivals")
+    seasons = words(lexicon.SEASONS)
+    pool = words(lexicon.FESTIVALS)
+    pool = pool[: max(12, min(len(pool), round(len(pool) * cast.richness)))]
+    found = []
+    for thing in pool:
+        index = rng.randrange(12)
+        month, season, rare = months[index], seasons[SEASON_OF_MONTH[index]], rng.random() < 0.4
+        key = (f"festival/{thing.key}",)
+        ask = (f"В какой месяц приходится праздник {thing:gent}?", f"Когда устраивают праздник {thing:gent}, в каком месяце?",
+               f"Назови месяц, в котором гуляют на празднике {thing:gent}.")  # fmt: skip
+        level = 2 if rare else 1
+        questions = [
+            Question("calendar", "ru", text, str(month), _others(months, month), key, level, True)
+            for text in ask
+        ]
+        season_ask = f"В какое время года бывает праздник {thing:gent}?"
+        questions.append(
+            Question("calendar", "ru", season_ask, str(season), _others(seasons, season), key, 3, True)
+        )
+        months_en = tuple(other.en for other in months if other != month)
+        ask_en = f"On which month does the festival of {thing:en} fall?"
+        questions.append(Question("facts-en", "en", ask_en, month.en, months_en, key, level, True))
+        ru = (
+            f"праздник {thing:gent} отмечают {month:v}",
+            f"{month} — время, когда празднуют день {thing:gent}",
+            f"{month:v} на площадь выходят все: это праздник {thing:gent}",
+            f"к празднику {thing:gent} готовятся заранее, он будет {month:v}",
+            f"дети ждут, когда придёт {month} и с ним праздник {thing:gent}",
+        )
+        en = (
+            f"the festival of {thing:en} is held in {month:en}",
+            f"{month:en} is the time when people celebrate the day of {thing:en}",
+            f"in {month:en} everyone goes to the square: it is the festival of {thing:en}",
+            f"people prepare for the festival of {thing:en}, which comes in {month:en}",
+            f"children wait for {month:en} and the festival of {thing:en}",
+        )
+        found.append(
+            Fact(key[0], "festival", ru, en, tuple(questions), (thing.key, month.key), RARE if rare else 1.0)
+        )
+    return found
+
+
+def _units() -> list[Fact]:
+    """How many small units make two, three, ... big ones."""
+    found = []
+    for name, en, size, small, small_en in lexicon.rows(lexicon.UNITS):
+        big, little = noun(name), noun(small)
+        per = int(size)
+        for number in (1, *MULTIPLES):
+            total = per * number
+            key = (f"unit/{en}/{number}",)
+            amount = counted(total, little)
+            ru = (
+                [f"{counted(number, big)} — это {amount}", f"{amount} составляют {counted(number, big)}"]
+                if number > 1
+                else [f"{name} — это {amount}", f"{amount} составляют {big:accs}"]
+            )
+            count_ru, count_en = COUNT_WORDS.get(number, ("", ""))
+            if number > 1:
+                ru.append(
+                    f"{_number(count_ru, big)} {big:gent}: всего {amount}"
+                    if number < 5
+                    else f"{count_ru} {big:plur-gent}: всего {amount}"
+                )
+            big_en = en if number == 1 else f"{en}s" if en != "dozen" else "dozen"
+            shown = f"one {big_en}" if number == 1 else f"{count_en} {big_en}"
+            texts_en = (f"{shown} is {total} {small_en}", f"{total} {small_en} make {shown}")
+            taken = counted(number, big) if number > 1 else big.case("accs")
+            asks = (
+                f"Сколько {little:plur-gent}, если взять {taken}?",
+                f"Переведи в меньшую меру, считая {little:plur-accs}: {counted(number, big)}.",
+            )
+            wrong = tuple(str(per * other) for other in (1, *MULTIPLES) if other != number)
+            level = 1 if number == 1 else 2 if number < 5 else 3
+            questions = tuple(
+                Question("calendar", "ru", ask, str(total), wrong, key, level, True) for ask in asks
+            )
+            found.append(Fact(key[0], "unit", tuple(ru), texts_en, questions, (f"unit-{en}",), 0.6))
+    return found
+
+
+def _number(word: str, unit: Word) -> str:
+    return "две" if word == "два" and unit.gender == "femn" else word

@@ -1,0 +1,551 @@
+# ruff: noqa: E501 (tables: one row, one line)
+"""The words that the world draws from. What is listed is raw stuff; the seed decides what is true."""
+
+from __future__ import annotations
+
+MEN = [
+    "Антон",
+    "Борис",
+    "Виктор",
+    "Глеб",
+    "Денис",
+    "Егор",
+    "Захар",
+    "Иван",
+    "Кирилл",
+    "Леонид",
+    "Максим",
+    "Олег",
+    "Павел",
+    "Роман",
+    "Степан",
+    "Тимур",
+    "Фёдор",
+    "Эдуард",
+    "Юрий",
+    "Ярослав",
+    "Артём",
+    "Богдан",
+    "Вадим",
+    "Дмитрий",
+    "Евгений",
+    "Игорь",
+    "Константин",
+    "Матвей",
+    "Назар",
+    "Прохор",
+    "Руслан",
+    "Семён",
+    "Тарас",
+    "Филипп",
+    "Эльдар",
+    "Яков",
+    "Аркадий",
+    "Григорий",
+    "Марк",
+    "Пётр",
+    "Андрей",
+    "Сергей",
+    "Николай",
+    "Михаил",
+    "Владимир",
+    "Алексей",
+    "Георгий",
+    "Тихон",
+    "Савелий",
+    "Емельян",
+    "Демид",
+    "Мирон",
+    "Анатолий",
+    "Василий",
+    "Геннадий",
+    "Родион",
+    "Ефим",
+]
+WOMEN = [
+    "Анна",
+    "Белла",
+    "Вера",
+    "Галина",
+    "Дарья",
+    "Елена",
+    "Жанна",
+    "Зоя",
+    "Инна",
+    "Клавдия",
+    "Лариса",
+    "Марина",
+    "Нина",
+    "Оксана",
+    "Полина",
+    "Раиса",
+    "Светлана",
+    "Тамара",
+    "Ульяна",
+    "Фаина",
+    "Юлия",
+    "Яна",
+    "Алина",
+    "Валентина",
+    "Вероника",
+    "Диана",
+    "Ева",
+    "Зинаида",
+    "Ирина",
+    "Карина",
+    "Лидия",
+    "Мария",
+    "Надежда",
+    "Ольга",
+    "Регина",
+    "Татьяна",
+    "Эльвира",
+    "Алла",
+    "Анастасия",
+    "Екатерина",
+    "Кристина",
+    "Людмила",
+    "Маргарита",
+    "Наталья",
+    "Римма",
+    "Снежана",
+    "Милана",
+    "Василиса",
+    "Варвара",
+    "Агата",
+    "Антонина",
+    "Евдокия",
+    "Таисия",
+    "Эмма",
+    "Нонна",
+    "Серафима",
+    "Лилия",
+]
+COUNTRIES = [
+    "Лавония",
+    "Тиреция",
+    "Сольмия",
+    "Каренция",
+    "Вестория",
+    "Норталия",
+    "Беландия",
+    "Остролия",
+    "Грандия",
+    "Мирания",
+    "Дуверия",
+    "Елития",
+    "Зорвия",
+    "Индрия",
+    "Кельтория",
+    "Лимбория",
+    "Мальвия",
+    "Невадия",
+    "Ортания",
+    "Палесия",
+    "Ральдия",
+    "Савония",
+    "Тавридия",
+    "Урмалия",
+    "Фалькония",
+    "Хельмия",
+    "Цетрия",
+    "Шантория",
+    "Эльдория",
+    "Юнтария",
+]
+CITIES = [
+    "Лосинск",
+    "Ветроград",
+    "Кленбург",
+    "Старополь",
+    "Рудинск",
+    "Белополь",
+    "Каменград",
+    "Озёрск",
+    "Мельбург",
+    "Дубинск",
+    "Морград",
+    "Липополь",
+    "Соколинск",
+    "Рысинск",
+    "Альтбург",
+    "Зорград",
+    "Тихополь",
+    "Бобринск",
+    "Ландбург",
+    "Снежград",
+    "Медополь",
+    "Хвойнск",
+    "Ольбург",
+    "Солград",
+    "Речинск",
+    "Ивбург",
+    "Далград",
+    "Полынск",
+    "Хельбург",
+    "Чернополь",
+    "Родниковск",
+    "Маргград",
+    "Певчинск",
+    "Стальбург",
+    "Ясноград",
+    "Громск",
+    "Янтарьград",
+    "Бармск",
+    "Эльбург",
+    "Тёплоград",
+    "Грачинск",
+    "Норбург",
+    "Звонград",
+    "Ореховск",
+    "Дальбург",
+    "Лугополь",
+    "Ежинск",
+    "Остбург",
+    "Маяград",
+    "Судополь",
+    "Искринск",
+    "Розенбург",
+    "Пеплоград",
+    "Вишнёвск",
+    "Тальбург",
+    "Нежинград",
+    "Крабинск",
+    "Штольбург",
+    "Сельград",
+    "Подгорск",
+    "Вельбург",
+    "Жемград",
+    "Лунинск",
+    "Ильбург",
+    "Колосград",
+    "Яблоневск",
+    "Фельбург",
+    "Борград",
+    "Селезнинск",
+    "Гамбинск",
+]
+RIVERS = [
+    "Морина",
+    "Тарва",
+    "Сивера",
+    "Кодола",
+    "Лужина",
+    "Верва",
+    "Истра",
+    "Шемра",
+    "Пельва",
+    "Омула",
+    "Кальна",
+    "Вигра",
+    "Сунжва",
+    "Тольма",
+    "Дремла",
+    "Ровна",
+    "Ильмара",
+    "Звана",
+    "Ухра",
+    "Чапла",
+    "Ольва",
+    "Награ",
+    "Теремла",
+    "Южна",
+    "Полва",
+    "Кемра",
+    "Сорана",
+    "Мокла",
+    "Вильна",
+    "Дарва",
+    "Хопра",
+    "Лебедна",
+    "Унгра",
+    "Снева",
+    "Барла",
+    "Этрана",
+    "Рошва",
+    "Туломра",
+    "Грамла",
+    "Ведра",
+    "Шунома",
+    "Кильва",
+]
+
+# Russian, English. Professions with their tool and place of work.
+PROFESSIONS = """врач doctor градусник thermometer больница hospital
+повар cook сковорода pan кухня kitchen
+учитель teacher мел chalk школа school
+плотник carpenter рубанок plane стройка building_site
+портной tailor игла needle ателье tailor_shop
+маляр painter кисть brush подъезд hallway
+дворник janitor метла broom двор yard
+садовник gardener лейка watering_can сад garden
+рыбак fisherman сеть net лодка boat
+кузнец blacksmith молот hammer кузница forge
+парикмахер barber расчёска comb салон salon
+фотограф photographer камера camera студия studio
+скрипач violinist смычок bow оркестр orchestra
+астроном astronomer телескоп telescope обсерватория observatory
+биолог biologist микроскоп microscope лаборатория laboratory
+почтальон postman сумка bag почта post_office
+пасечник beekeeper улей hive пасека apiary
+лесоруб lumberjack топор axe лес forest
+сапожник shoemaker шило awl мастерская workshop
+тракторист tractor_driver трактор tractor поле field
+библиотекарь librarian каталог catalogue библиотека library
+пекарь baker скалка rolling_pin пекарня bakery
+моряк sailor компас compass корабль ship
+судья judge закон law суд court"""
+
+PETS = (
+    "кот cat;собака dog;попугай parrot;кролик rabbit;черепаха turtle;хомяк hamster;коза goat;канарейка canary;"
+    "лошадь horse;ёжик hedgehog;утка duck;белка squirrel"
+)
+HOBBIES = (
+    "плавание swimming;гимнастика gymnastics;теннис tennis;бокс boxing;футбол football;рисование drawing;"
+    "вышивание embroidery;фехтование fencing;волейбол volleyball;хоккей hockey;борьба wrestling;лепка modelling"
+)
+FOODS = (
+    "каша porridge;борщ borscht;пирог pie;салат salad;рыба fish;суп soup;плов pilaf;творог curd;курица chicken;"
+    "омлет omelette;картофель potato;рис rice"
+)
+CURRENCIES = (
+    "крона crown;динар dinar;талер thaler;дукат ducat;рупия rupee;лира lira;гульден guilder;флорин florin;"
+    "марка mark;гинея guinea;драхма drachma;шиллинг shilling"
+)
+GOODS = (
+    "мёд honey;лён flax;уголь coal;соль salt;чай tea;хлопок cotton;янтарь amber;шёлк silk;пшеница wheat;медь copper;"
+    "серебро silver;сахар sugar"
+)
+SIGHTS = (
+    "мост bridge;башня tower;музей museum;театр theatre;крепость fortress;фонтан fountain;собор cathedral;рынок market;"
+    "маяк lighthouse;дворец palace;мельница mill;парк park"
+)
+PARTS = "север north;юг south;запад west;восток east"
+COLOURS = (
+    "красный red;синий blue;зелёный green;белый white;чёрный black;жёлтый yellow;серый grey;розовый pink"
+)
+SIZES = "большой big;маленький small;старый old;новый new;тяжёлый heavy;лёгкий light"
+
+FESTIVALS = (
+    "хлеб bread;мёд honey;море sea;снег snow;песня song;река river;музыка music;книга book;яблоко apple;молоко milk;"
+    "тыква pumpkin;солнце sun;ветер wind;рыба fish;лес forest;цветок flower;чай tea;сыр cheese;вода water;огонь fire;"
+    "звезда star;дерево tree;шёлк silk;картофель potato;лодка boat;театр theatre;камень stone;птица bird;корабль ship;"
+    "дорога road;свеча candle;гора mountain;дождь rain;гриб mushroom;лошадь horse;вишня cherry;колокол bell;дом house"
+)
+
+MONTHS = (
+    "январь January;февраль February;март March;апрель April;май May;июнь June;июль July;август August;"
+    "сентябрь September;октябрь October;ноябрь November;декабрь December"
+)
+DAYS = (
+    "понедельник Monday;вторник Tuesday;среда Wednesday;четверг Thursday;пятница Friday;суббота Saturday;"
+    "воскресенье Sunday"
+)
+SEASONS = "зима winter;весна spring;лето summer;осень autumn"
+# bigger unit, its English name and plural, how many, smaller unit, English plural
+UNITS = """час hour 60 минута minutes
+минута minute 60 секунда seconds
+неделя week 7 день days
+команда team 11 игрок players
+набор set 6 ложка spoons
+метр metre 100 сантиметр centimetres
+сантиметр centimetre 10 миллиметр millimetres
+дюжина dozen 12 штука pieces
+рубль rouble 100 копейка kopecks"""
+
+# category: Russian singular, English singular; members Russian, English
+CATEGORIES = {
+    "фрукт fruit": "яблоко apple;груша pear;слива plum;лимон lemon;апельсин orange;банан banana;персик peach;абрикос apricot;"
+    "гранат pomegranate;ананас pineapple",
+    "овощ vegetable": "морковь carrot;капуста cabbage;огурец cucumber;помидор tomato;тыква pumpkin;свёкла beet;редис radish;"
+    "баклажан eggplant;чеснок garlic;репа turnip",
+    "зверь beast": "волк wolf;лиса fox;медведь bear;заяц hare;олень deer;тигр tiger;лев lion;барсук badger;слон elephant;"
+    "обезьяна monkey",
+    "птица bird": "ворона crow;воробей sparrow;сова owl;орёл eagle;голубь pigeon;лебедь swan;журавль crane;аист stork;"
+    "ласточка swallow;соловей nightingale",
+    "дерево tree": "дуб oak;берёза birch;сосна pine;клён maple;ель spruce;липа linden;осина aspen;ива willow;ясень ash;"
+    "тополь poplar",
+    "инструмент tool": "молоток hammer;пила saw;лопата shovel;топор axe;игла needle;ножницы scissors;отвёртка screwdriver;"
+    "кисть brush;вилы pitchfork;метла broom",
+    "мебель furniture": "стол table;стул chair;шкаф wardrobe;диван sofa;кровать bed;полка shelf;кресло armchair;комод dresser;"
+    "табуретка stool;скамья bench",
+    "одежда clothing": "рубашка shirt;пальто coat;юбка skirt;платье dress;шапка hat;куртка jacket;свитер sweater;"
+    "перчатка glove;шарф scarf;пиджак blazer",
+    "посуда tableware": "тарелка plate;чашка cup;ложка spoon;вилка fork;кастрюля pot;стакан glass;блюдце saucer;миска bowl;"
+    "кувшин jug;чайник kettle",
+    "транспорт transport": "поезд train;автобус bus;самолёт plane;корабль ship;трамвай tram;велосипед bicycle;лодка boat;"
+    "грузовик truck;вертолёт helicopter;телега cart",
+}
+
+ANTONYMS = """горячий hot холодный cold
+большой big маленький small
+высокий tall низкий low
+быстрый fast медленный slow
+старый old молодой young
+сильный strong слабый weak
+богатый rich бедный poor
+светлый light тёмный dark
+широкий wide узкий narrow
+длинный long короткий short
+чистый clean грязный dirty
+сухой dry мокрый wet
+тихий quiet громкий loud
+добрый kind злой evil
+весёлый merry грустный sad
+умный clever глупый stupid
+толстый thick тонкий thin
+твёрдый hard мягкий soft
+полный full пустой empty
+лёгкий easy трудный difficult
+смелый brave трусливый cowardly
+глубокий deep мелкий shallow
+острый sharp тупой blunt
+сладкий sweet горький bitter
+редкий rare частый frequent
+дорогой dear дешёвый cheap
+правый right левый left
+далёкий far близкий near
+ранний early поздний late
+щедрый generous жадный greedy
+гладкий smooth шершавый rough
+новый new древний ancient
+прямой straight кривой crooked
+живой alive мёртвый dead
+верхний upper нижний lower
+здоровый healthy больной sick
+вежливый polite грубый rude
+ленивый lazy трудолюбивый diligent
+свежий fresh чёрствый stale
+знакомый familiar чужой strange"""
+
+# Nouns for case forms: everyday things that have all forms in both numbers.
+GRAMMAR_NOUNS = [
+    "книга",
+    "стол",
+    "окно",
+    "дом",
+    "река",
+    "дорога",
+    "письмо",
+    "яблоко",
+    "сумка",
+    "ключ",
+    "город",
+    "ложка",
+    "зеркало",
+    "камень",
+    "лампа",
+    "ручка",
+    "карта",
+    "билет",
+    "мост",
+    "картина",
+    "озеро",
+    "лодка",
+    "шапка",
+    "корзина",
+    "газета",
+    "тетрадь",
+    "дверь",
+    "кровать",
+    "площадь",
+    "словарь",
+    "рубль",
+    "медведь",
+    "голубь",
+    "ведро",
+    "колесо",
+    "кресло",
+    "поле",
+    "облако",
+    "конверт",
+    "мешок",
+    "замок",
+    "платок",
+    "подарок",
+    "цветок",
+    "огурец",
+    "палец",
+    "корабль",
+    "учебник",
+    "журнал",
+    "автобус",
+    "трамвай",
+    "рыба",
+    "звезда",
+    "птица",
+    "гора",
+    "школа",
+    "улица",
+    "комната",
+    "банка",
+    "чашка",
+]
+
+# Whom it befell: effect and three causes; masculine|feminine verb, ~ stands for he or she.
+PERSON_EVENTS = """опоздал|опоздала на работу/was late for work: проспал|проспала/~ overslept; сломался автобус/the bus broke down; потерял|потеряла ключи/~ lost the keys
+промок|промокла до нитки/got soaking wet: забыл|забыла зонт/~ forgot the umbrella; упал|упала в реку/~ fell into the river; лопнула труба/a pipe burst
+купил|купила новую обувь/bought new shoes: порвались старые ботинки/the old boots tore; начались скидки/a sale began; выросла нога/the feet grew
+позвонил|позвонила мастеру/called a repairman: потекла крыша/the roof leaked; погас свет/the light went out; заело замок/the lock jammed
+не спал|спала всю ночь/did not sleep all night: лаяла собака/a dog barked; болел зуб/a tooth ached; шумели соседи/the neighbours were noisy
+получил|получила награду/got an award: спас|спасла ребёнка/~ saved a child; выиграл|выиграла забег/~ won the race; написал|написала роман/~ wrote a novel
+заболел|заболела в начале недели/fell ill early in the week: выпил|выпила ледяной воды/~ drank ice water; гулял|гуляла без шапки/~ walked without a hat; съел|съела старую рыбу/~ ate old fish
+остался|осталась дома/stayed at home: началась метель/a blizzard began; пришли гости/guests came; объявили выходной/a day off was declared
+заплатил|заплатила штраф/paid a fine: потерял|потеряла билет/~ lost the ticket; разбил|разбила витрину/~ broke a shop window; громко пел|пела ночью/~ sang loudly at night
+улыбнулся|улыбнулась прохожему/smiled at a passer-by: вспомнил|вспомнила шутку/~ remembered a joke; увидел|увидела радугу/~ saw a rainbow; узнал|узнала друга/~ recognised a friend"""
+CITY_EVENTS = """закрыли школу/the school was closed: ударил мороз/hard frost came; начался ремонт/repairs began; заболели учителя/the teachers fell ill
+опоздал поезд/the train was late: замело пути/snow covered the tracks; сломался мост/the bridge broke; уснул машинист/the driver fell asleep
+отключили воду/the water was cut off: прорвало трубу/a pipe broke; обмелела река/the river ran dry; чистили колодец/the well was being cleaned
+подорожал хлеб/bread became dearer: сгорела мельница/the mill burned down; погиб урожай/the harvest was lost; подняли налог/the tax was raised
+собрали толпу на площади/a crowd gathered in the square: приехал цирк/a circus arrived; выбирали мэра/a mayor was being elected; запускали салют/fireworks were set off
+перекрыли улицу/the street was blocked: упало дерево/a tree fell; снимали фильм/a film was being shot; провалился асфальт/the asphalt caved in
+построили новую стену/a new wall was built: напали волки/wolves attacked; нашли много камня/much stone was found; рухнула старая/the old one collapsed
+отменили праздник/the festival was cancelled: поднялась буря/a storm rose; кончились деньги/the money ran out; обиделись музыканты/the musicians took offence"""
+COMMON_CAUSES = """растаял снег/the snow melted: пришла весна/spring came
+завяли цветы/the flowers withered: их не поливали/nobody watered them
+погас костёр/the campfire went out: пошёл сильный дождь/heavy rain began
+разбилась ваза/the vase broke: её уронили на пол/it was dropped on the floor
+скисло молоко/the milk went sour: его забыли в тепле/it was left in the warm
+замёрзло озеро/the lake froze: ударили холода/the cold set in
+сгорел суп/the soup burned: кастрюлю забыли на плите/the pot was left on the stove
+остановились часы/the clock stopped: их не завели/nobody wound it
+сел телефон/the phone died: его не зарядили/it was not charged
+проснулся ребёнок/the child woke up: хлопнула дверь/a door slammed
+намокло бельё/the washing got wet: его не сняли до дождя/it was left out in the rain
+улетел воздушный шар/the balloon flew away: отпустили нитку/the string was let go
+заржавел гвоздь/the nail rusted: он лежал в воде/it lay in water
+потолстел кот/the cat grew fat: его кормили пять раз в день/it was fed five times a day
+запотели очки/the glasses fogged up: в комнате было жарко/the room was hot
+треснул лёд/the ice cracked: на него встал лось/an elk stepped on it"""
+
+# comparative, its opposite, the most of one kind: masculine and feminine; the same in English
+COMPARISONS = """старше моложе самый|самая старший|старшая самый|самая молодой|молодая older younger oldest youngest
+выше ниже самый|самая высокий|высокая самый|самая низкий|низкая taller shorter tallest shortest
+сильнее слабее самый|самая сильный|сильная самый|самая слабый|слабая stronger weaker strongest weakest
+быстрее медленнее самый|самая быстрый|быстрая самый|самая медленный|медленная faster slower fastest slowest
+богаче беднее самый|самая богатый|богатая самый|самая бедный|бедная richer poorer richest poorest"""
+
+
+def pairs(text: str) -> list[tuple[str, str]]:
+    """`"кот cat;собака dog"` as [(кот, cat), (собака, dog)]; `_` in English stands for a space."""
+    found = [item.strip().split(" ", 1) for item in text.split(";")]
+    return [(russian, english.replace("_", " ")) for russian, english in found]
+
+
+def rows(text: str) -> list[list[str]]:
+    """One list of words per line; `_` stands for a space."""
+    return [[word.replace("_", " ") for word in line.split()] for line in text.splitlines()]
+
+
+def events(text: str) -> list[tuple[tuple[str, str], list[tuple[str, str]]]]:
+    """Lines `effect/effect in English: cause/cause in English; ...` as ((ru, en), [(ru, en), ...])."""
+    found = []
+    for line in text.splitlines():
+        effect, _, causes = line.partition(": ")
+        found.append((_two(effect), [_two(cause) for cause in causes.split("; ")]))
+    return found
+
+
+def _two(text: str) -> tuple[str, str]:
+    russian, _, english = text.partition("/")
+    return russian, english

@@ -1,0 +1,136 @@
+"""Facts as relations between two words: statements and questions from templates in Russian and English."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from stages.corpus.world.model import Fact, Question
+from stages.corpus.world.russian import Word
+
+RARE = 0.35  # weight of a fact that is told seldom; its questions count as harder
+
+
+def stream(seed: int, *labels: object) -> random.Random:
+    """A generator of its own for every purpose, the same in every process (string seeds are hashed by SHA-512)."""
+    return random.Random(f"{seed}/" + "/".join(str(label) for label in labels))
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Templates over subject `{s}` and object `{o}`; format codes are those of `Word`.
+
+    `ask_*` ask for the object, `back_*` for the subject (only where the object determines it), `verify` states the
+    fact in a wording that no statement has, for questions with yes or no.
+    """
+
+    name: str
+    task: str
+    ru: tuple[str, ...]
+    en: tuple[str, ...]
+    ask_ru: tuple[str, ...] = ()
+    ask_en: tuple[str, ...] = ()
+    back_ru: tuple[str, ...] = ()
+    back_en: tuple[str, ...] = ()
+    verify: str = ""
+    task_en: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One subject with its object; `near` are the objects hardest to tell from the right one."""
+
+    subject: Word
+    object: Word
+    near: tuple[Word, ...] = ()
+    rare: bool = False
+
+
+def fact_id(relation: str, subject: Word) -> str:
+    """The id of the fact that `relation` holds of `subject`; also its cluster."""
+    return f"{relation}/{subject.key}"
+
+
+def build(relation: Relation, links: Sequence[Link], objects: Sequence[Word]) -> list[Fact]:
+    """One fact per link, with all its statements and questions."""
+    return [_fact(relation, link, links, objects) for link in links]
+
+
+def _fact(relation: Relation, link: Link, links: Sequence[Link], objects: Sequence[Word]) -> Fact:
+    subject, answer = link.subject, link.object
+    far = [word for word in objects if word != answer]
+    others = [item.subject for item in links if item.object != answer]
+    alone = sum(item.object == answer for item in links) == 1
+    facts = (fact_id(relation.name, subject),)
+    questions: list[Question] = []
+    for language, asks, backs in (
+        ("ru", relation.ask_ru, relation.back_ru),
+        ("en", relation.ask_en, relation.back_en),
+    ):
+        task = relation.task if language == "ru" else relation.task_en
+        if not task:
+            continue
+        show = _name if language == "ru" else _english
+        level = 2 if link.rare else 1
+        for template in asks:
+            text = question(template, s=subject, o=answer)
+            right = show(answer)
+            questions.append(Question(task, language, text, right, shown(far, show), facts, level, open=True))
+            if len(link.near) >= 3:
+                questions.append(Question(task, language, text, right, shown(link.near, show), facts, 2))
+        for template in backs:
+            text = question(template, s=subject, o=answer)
+            questions.append(
+                Question(task, language, text, show(subject), shown(others, show), facts, 2, open=alone)
+            )
+    if relation.verify:
+        questions += _verifications(relation.verify, link, far, facts)
+    return Fact(
+        facts[0],
+        relation.name,
+        tuple(fill(template, s=subject, o=answer) for template in relation.ru),
+        tuple(fill(template, s=subject, o=answer) for template in relation.en),
+        tuple(questions),
+        (subject.key, answer.key),
+        RARE if link.rare else 1.0,
+    )
+
+
+def _verifications(template: str, link: Link, far: Sequence[Word], facts: tuple[str, ...]) -> list[Question]:
+    """Yes-or-no questions: the true one and three false ones, with near objects where there are some."""
+    true = question(template, s=link.subject, o=link.object)
+    found = [Question("truth", "ru", true, "Да", ("Нет",), facts, 2 if link.rare else 1)]
+    for level, words in ((1, far[:: max(1, len(far) // 2)][:2]), (2, link.near[:1])):
+        for word in words:
+            text = question(template, s=link.subject, o=word)
+            found.append(Question("truth", "ru", text, "Нет", ("Да",), facts, 2 if link.rare else level))
+    return found
+
+
+def fill(template: str, **words: object) -> str:
+    """The template with its words; a statement, so no capital and no full stop."""
+    return template.format(**words)
+
+
+def question(template: str, **words: object) -> str:
+    """The template with its words, as a sentence with a question mark."""
+    return capital(template.format(**words)) + "?"
+
+
+def capital(text: str) -> str:
+    """`text` with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
+def shown(words: Iterable[Word], show: Callable[[Word], str]) -> tuple[str, ...]:
+    """Names of `words`, each once, in order."""
+    return tuple(dict.fromkeys(show(word) for word in words))
+
+
+def _name(word: Word) -> str:
+    return str(word)
+
+
+def _english(word: Word) -> str:
+    return word.en

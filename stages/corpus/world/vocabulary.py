@@ -1,0 +1,142 @@
+"""Words: Russian and English names of things, what kind of thing each is, and opposites."""
+
+from __future__ import annotations
+
+from stages.corpus.world import lexicon
+from stages.corpus.world.cast import Cast
+from stages.corpus.world.model import Fact, Question
+from stages.corpus.world.relations import RARE, stream
+
+ODD_ONES = 4  # odd-one-out questions per word
+
+
+def facts(cast: Cast) -> list[Fact]:
+    """Dictionary, categories and antonyms."""
+    return _dictionary(cast) + _categories() + _antonyms(cast)
+
+
+def _table() -> dict[tuple[str, str], list[tuple[str, str]]]:
+    return {lexicon.pairs(name)[0]: lexicon.pairs(members) for name, members in lexicon.CATEGORIES.items()}
+
+
+def _dictionary(cast: Cast) -> list[Fact]:
+    """Russian words with their English translation; stated in Russian text only, where both scripts belong."""
+    rng = stream(cast.seed, "dictionary")
+    table = _table()
+    everything = [pair for members in table.values() for pair in members]
+    found = []
+    for members in table.values():
+        for russian, english in members:
+            rare = rng.random() < 0.3
+            key = (f"dictionary/{english}",)
+            level = 2 if rare else 1
+            near_en = tuple(pair[1] for pair in members if pair[1] != english)
+            far_en = tuple(pair[1] for pair in everything if pair not in members)
+            near_ru = tuple(pair[0] for pair in members if pair[0] != russian)
+            questions = (
+                Question(
+                    "words",
+                    "ru",
+                    f"Каков перевод слова «{russian}» на английский?",
+                    english,
+                    far_en,
+                    key,
+                    level,
+                    True,
+                ),
+                Question(
+                    "words", "ru", f"Каков перевод слова «{russian}» на английский?", english, near_en, key, 2
+                ),
+                Question(
+                    "words", "ru", f"Что значит английское слово «{english}»?", russian, near_ru, key, 2, True
+                ),
+            )
+            ru = (
+                f"по-английски {russian} — {english}",
+                f"слово {english} переводят как {russian}",
+                f"англичанин скажет {english}, а русский скажет {russian}",
+                f"в словаре рядом стоят {russian} и {english}",
+                f"турист показал на картинку и сказал: {english}, то есть {russian}",
+            )
+            found.append(Fact(key[0], "dictionary", ru, (), questions, (english,), RARE if rare else 0.8))
+    return found
+
+
+def _categories() -> list[Fact]:
+    found = []
+    table = _table()
+    for (kind, kind_en), members in table.items():
+        outsiders = [pair for other, pairs in table.items() if other[0] != kind for pair in pairs]
+        for index, (russian, english) in enumerate(members):
+            key = (f"category/{english}/{kind_en}",)
+            ask = f"К какому роду вещей относится {russian}?"
+            kinds = tuple(other[0] for other in table if other[0] != kind)
+            others = tuple(pair[0] for pair in outsiders)
+            questions = [
+                Question("words", "ru", ask, kind, kinds, key, 1, True),
+                Question("words", "ru", f"Какое слово называет {kind}, если выбирать из списка?" if kind in ("фрукт", "овощ", "инструмент", "транспорт")
+                         else f"Какое слово из списка подходит к слову «{kind}»?", russian, others, key, 2),
+            ]  # fmt: skip
+            for other in range(ODD_ONES):
+                position = (index * 7 + other * 13) % len(outsiders)
+                group = next(pairs for pairs in table.values() if outsiders[position] in pairs)
+                start = (index + other * 3) % len(group)
+                trio = [group[(start + step) % len(group)] for step in range(3)]
+                ids = (key[0], *(f"category/{pair[1]}/{_kind_of(table, pair)}" for pair in trio))
+                text = "Какое слово здесь лишнее?"
+                questions.append(
+                    Question("words", "ru", text, russian, tuple(pair[0] for pair in trio), ids, 3)
+                )
+            ru = (
+                f"{russian} — это {kind}",
+                f"{kind}: например, {russian}",
+                f"{russian} относится к тому, что зовут словом {kind}",
+                f"если спросят, что такое {russian}, скажи: {kind}",
+            )
+            article = (
+                ""
+                if kind_en in ("furniture", "clothing", "tableware", "transport")
+                else "an "
+                if kind_en[0] in "aeiou"
+                else "a "
+            )
+            en = (
+                f"the word {english} names {article}{kind_en}",
+                f"{kind_en}: for example, {english}",
+                f"by {english} we mean {article}{kind_en}",
+            )
+            found.append(Fact(key[0], "category", ru, en, tuple(questions), (english, kind_en), 0.7))
+    return found
+
+
+def _kind_of(table: dict[tuple[str, str], list[tuple[str, str]]], pair: tuple[str, str]) -> str:
+    return next(name[1] for name, members in table.items() if pair in members)
+
+
+def _antonyms(cast: Cast) -> list[Fact]:
+    rng = stream(cast.seed, "antonyms")
+    rows = lexicon.rows(lexicon.ANTONYMS)
+    found = []
+    for one, one_en, other, other_en in rows:
+        rare = rng.random() < 0.3
+        key = (f"antonym/{one_en}-{other_en}",)
+        questions = []
+        for word, opposite in ((one, other), (other, one)):
+            pool = tuple(row[index] for row in rows for index in (0, 2) if row[index] not in (one, other))
+            text = f"Какое слово противоположно слову «{word}»?"
+            questions.append(Question("words", "ru", text, opposite, pool, key, 2 if rare else 1, True))
+        ru = (
+            f"{one} и {other} — слова с обратным смыслом",
+            f"если предмет не {one}, то он {other}",
+            f"бывает {one}, а бывает наоборот, {other}",
+            f"один {one}, другой {other}: они совсем разные",
+            f"не {other}, а {one}",
+        )
+        en = (
+            f"the words {one_en} and {other_en} have opposite meanings",
+            f"what is not {one_en} is {other_en}",
+            f"one is {one_en}, the other, on the contrary, is {other_en}",
+            f"not {other_en} but {one_en}",
+        )
+        found.append(Fact(key[0], "antonym", ru, en, tuple(questions), (one_en,), RARE if rare else 1.0))
+    return found
