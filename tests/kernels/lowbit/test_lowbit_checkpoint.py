@@ -311,10 +311,17 @@ def test_the_bare_decoder_loads_too(packed: dict[str, Path]) -> None:
 
 def test_the_writer_gives_the_bytes_of_the_library(tmp_path: Path) -> None:
     tensors = {
-        "z": torch.randn(3, 5), "a": torch.randn(7).bfloat16(), "c.codes": torch.arange(11, dtype=torch.uint8),
-        "b": torch.randn(2, 2).half(), "i": torch.arange(4), "s": torch.arange(3, dtype=torch.int8), "e": torch.ones(0),
-        "n": torch.tensor(1.5, dtype=torch.float64), "t": torch.tensor([True, False]), "w": torch.arange(5).int(),
-    }  # fmt: skip
+        "z": torch.randn(3, 5),
+        "a": torch.randn(7).bfloat16(),
+        "b": torch.randn(2, 2).half(),
+        "c.codes": torch.arange(11, dtype=torch.uint8),
+        "i": torch.arange(4),
+        "s": torch.arange(3, dtype=torch.int8),
+        "e": torch.ones(0),
+        "n": torch.tensor(1.5, dtype=torch.float64),
+        "t": torch.tensor([True, False]),
+        "w": torch.arange(5).int(),
+    }
     save_file(tensors, tmp_path / "library", {"format": "pt"})
     with Writer(
         tmp_path / "ours", {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}

@@ -95,7 +95,7 @@ def test_a_poisoned_source_leaves_the_earlier_out(params: Params, house: Path) -
     tensors = load_file("out/adapt/model.safetensors")
     tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = torch.inf
     save_file(tensors, "out/adapt/model.safetensors", {"format": "pt"})
-    with pytest.raises(LowbitError, match="up_proj.weight: holds NaN or infinity"):
+    with pytest.raises(LowbitError, match=r"up_proj.weight: holds NaN or infinity"):
         execute(STAGE, params, cell)
     assert Path("out/quantize", cell, "model.safetensors").read_bytes() == before
     assert [path.name for path in Path("out/quantize").iterdir()] == [cell]
