@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from stages.common.checkpoint import weight_files
+from stages.common.checkpoint import weight_bytes, weight_files
 from stages.common.errors import UserError
+
+
+def stored_bytes(folder: Path) -> int:
+    """Bytes of all tensors of the checkpoint. Raises `UserError` naming a truncated or missing file."""
+    return sum(tensor_bytes(file) for file in weight_files(folder))
 
 
 def sizes(folder: Path, parameters: int) -> dict[str, Any]:
@@ -15,24 +21,29 @@ def sizes(folder: Path, parameters: int) -> dict[str, Any]:
     `parameters` counts the weights of the model that the checkpoint stands for, so that packed formats are
     charged for their scales and whatever else they store; only the safetensors headers are free.
     """
-    stored = sum(tensor_bytes(file) for file in weight_files(folder))
     return {
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-        "weight_bytes": sum(file.stat().st_size for file in weight_files(folder)),
+        "weight_bytes": weight_bytes(folder),
         "parameters": parameters,
-        "bits_per_weight": round(8 * stored / parameters, 4),
+        "bits_per_weight": round(8 * stored_bytes(folder) / parameters, 4),
     }
 
 
 def tensor_bytes(file: Path) -> int:
     """Bytes of the tensors in a safetensors file: its size less the header and the 8 bytes of its length.
 
-    Raises `UserError` when the file is shorter than its header says.
+    Raises `UserError` when the file is not as long as its header says.
     """
     with file.open("rb") as opened:
-        header = int.from_bytes(opened.read(8), "little")
-    stored = file.stat().st_size - 8 - header
-    if stored < 0:
+        length = int.from_bytes(opened.read(8), "little")
+        stored = file.stat().st_size - 8 - length
+        header = opened.read(length) if stored >= 0 else b""
+    try:
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        expected = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        expected = None
+    if stored != expected:
         raise UserError(f"{file}: truncated or not safetensors; copy or make it again")
     return stored
 

@@ -18,7 +18,7 @@ from stages.common.manifest import Facts
 from stages.common.params import Params
 from stages.common.stage import OUT, Paths, Stage
 from stages.measure.machine import describe
-from stages.measure.size import sizes
+from stages.measure.size import sizes, stored_bytes
 
 CHAMPION = "champion"
 CHAMPION_FILE = Path("champion.json")
@@ -45,6 +45,8 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     folder = inputs["model"]
     if CHAMPION in inputs:
         _check_champion(folder, read_json(inputs[CHAMPION])["digest"])
+    # Refused here within milliseconds instead of after the imports of a new process.
+    stored_bytes(folder)
     spec = {"folder": str(folder), "threads": params.threads, **params.measure.model_dump(mode="json")}
     first = measure_in_fresh_process({**spec, "device": params.device})
     machine = describe(first.pop("library"))
