@@ -31,5 +31,5 @@ def tidy(answer: str) -> str:
 
 def render(question: str, first: str, second: str) -> str:
     """The prompt for two answers; a word of `VERDICTS` follows it. Braces in the texts stay as they are."""
-    values = dict(zip(PLACES, (tidy(question), tidy(first), tidy(second)), strict=True))
+    values = dict(zip(PLACES, (question.strip(), tidy(first), tidy(second)), strict=True))
     return re.sub(r"\{(\w+)\}", lambda match: values[match.group(1)], layout())

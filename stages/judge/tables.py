@@ -47,7 +47,7 @@ def pairs(
 
 
 def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
-    """One row per judged pair, in the order of the questions. `consistent` is null where nothing was asked."""
+    """One row per judged pair, in the order of the questions; `consistent` is null for equal answers."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -93,4 +93,5 @@ class JudgeModelBlock(Block):
 
     seed: int = Field(ge=0)
     parameters: int = Field(ge=20_000, le=1_000_000_000)
+    vocab_size: int = Field(default=1024, ge=300, le=262144)
     training: Optimisation

@@ -1,0 +1,133 @@
+"""Trains the embedded world's judge from scratch, or writes down which other judge params.yaml names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from stages.common.atomic import read_json, write_json
+from stages.common.errors import UserError
+from stages.common.judges import Judge
+from stages.common.manifest import Facts
+from stages.common.params import Params
+from stages.common.stage import OUT, Paths, Stage
+
+EMBEDDED = "embedded"
+
+
+def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
+    """The fingerprint of a judge outside the repository; the world is made again from its own seed."""
+    return {"sources": OUT / "sources"}, {"judge": OUT / "judge_model"}
+
+
+def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
+    """Write the judge, or judge.json alone when judging is off or another judge is named."""
+    from stages.common.checkpoint import digest
+
+    out = outputs["judge"]
+    if not params.judge.enabled:
+        Judge("none", reason="it is switched off (`judge.enabled: false`)").write(out)
+        return Facts()
+    if params.judge.model != EMBEDDED:
+        found = digest(Path(params.judge.model))
+        Judge("folder", found, params.judge.model).write(out)
+        return Facts(notes={"judge": found})
+    facts = _train(params, inputs, out)
+    Judge("embedded", digest(out)).write(out)
+    return facts
+
+
+def _train(params: Any, inputs: Paths, out: Path) -> Facts:
+    """Train the judge on its own wording of the world and examine it on questions kept aside."""
+    from stages.common.bpe import train_tokenizer
+    from stages.common.checkpoint import pick_device, save_model
+    from stages.common.training.loop import train
+    from stages.common.training.resume import Resume
+    from stages.common.training.session import CURVE
+    from stages.common.training.shape import derive_shape, new_model
+    from stages.judge_model.batches import Rows, Texts, weighted_cross_entropy
+
+    block, settings = params.judge_model, params.judge_model.training
+    lessons = _lessons(_world(params.corpus), block)
+    tokenizer = train_tokenizer([lesson.text for lesson in lessons.train], block.vocab_size)
+    shape = derive_shape(block.parameters, len(tokenizer))
+    model = new_model(shape, tokenizer.eos_token_id, block.seed)
+    rows = Rows(
+        Texts.encode(tokenizer, lessons.train),
+        tokenizer.eos_token_id,
+        settings.batch_size,
+        settings.sequence_length,
+        block.seed,
+    )
+    resume = Resume.of("judge_model", params, inputs)
+    trained = train(
+        model,
+        cast(Any, weighted_cross_entropy),
+        cast(Any, rows),
+        settings,
+        block.seed,
+        pick_device(params.device),
+        resume,
+        label="judge_model",
+    )
+    model = model.cpu()
+    exam = examine(model, tokenizer, lessons.exam)
+    save_model(model, tokenizer, out)
+    trained.write(out / CURVE)
+    write_json(out / CURVE, {**read_json(out / CURVE), "exam": exam})
+    resume.clear()
+    lineage = {
+        "base": {"source": "scratch", "licence": "Apache-2.0"},
+        "data": [{"subset": "judging", "language": "ru", "licence": "Apache-2.0"}],
+    }
+    notes = {"parameters": shape.parameters, "exam": exam}
+    return Facts(lineage=lineage, tokens=trained.tokens, notes=notes)
+
+
+def examine(model: Any, tokenizer: Any, pairs: Any) -> dict[str, Any]:
+    """Accuracy and consistency on questions kept out of the judged texts; the truth is the generator's."""
+    from evals.judge import passport, verdicts
+
+    found, _ = verdicts.judge(model, tokenizer, pairs)
+    right, bias = passport.accuracy(found), passport.position_bias(found)
+    return {
+        "truth": "generator",
+        "pairs": len(found),
+        "accuracy": right.mean if right else None,
+        "accuracy_ci": right.pair() if right else None,
+        "consistency": bias.consistency,
+        "primacy": bias.primacy,
+    }
+
+
+def _world(corpus: Any) -> Any:
+    """The first embedded world among the sources. Raises `UserError` when there is none."""
+    for source in corpus.sources:
+        if source.type == "world":
+            return source
+    raise UserError(
+        "params.yaml: judge.model is `embedded`, but corpus.sources holds no embedded world to train it on; "
+        "name a checkpoint folder there, or set `judge.enabled: false`"
+    )
+
+
+def _lessons(source: Any, block: Any) -> Any:
+    """The world's texts in the judge's layout, under the judge's own seed."""
+    from evals.judge.layout import VERDICTS
+    from stages.corpus.world import generate
+    from stages.corpus.world.judging import training_texts
+    from stages.judge_model.lessons import Recorder, split
+
+    recorder = Recorder()
+    world = generate(source.seed, source.size, source.tasks_per_kind)
+    texts = training_texts(world, block.seed, recorder.render, VERDICTS, block.training.tokens)
+    return split(texts, recorder)
+
+
+STAGE = Stage(
+    "judge_model",
+    run,
+    reads=("corpus", "judge_model", "judge", "threads", "device"),
+    locate=locate,
+    checkpoint=True,
+)
