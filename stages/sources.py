@@ -1,13 +1,12 @@
 """Stage `sources`: fingerprints of every file outside the repository that params.yaml names.
 
-It runs on every `dvc repro`, so that a changed file outside the repository re-runs what was made from it; hashes of
-files that have not changed since the last run come from a cache outside the outs.
+It runs on every `dvc repro`, so that a changed file outside the repository re-runs what was made from it; hashes
+of files that have not changed since the last run come from a cache outside the outs.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +66,7 @@ def _hidden(path: Path) -> bool:
 class HashCache:
     """SHA-256 by (path, size, time of change, inode), kept in a JSON file between runs.
 
-    The file is a convenience: one that is broken is read as empty, and it holds only files that the last run named.
+    The file is a convenience: a broken one is read as empty, and it holds only what the last run named.
     """
 
     def __init__(self, file: Path) -> None:
@@ -81,7 +80,7 @@ class HashCache:
 
     def sha256(self, path: Path) -> str:
         """Hash of the content of `path`, computed only when its stamp is new."""
-        name, stamp = os.path.abspath(path), _stamp(path)
+        name, stamp = str(path.resolve()), _stamp(path)
         known = self._known.get(name)
         fresh = (
             isinstance(known, dict) and known.get("stamp") == stamp and isinstance(known.get("sha256"), str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 
 from stages.common.errors import UserError
@@ -31,7 +30,7 @@ def expand(pattern: str, key: str) -> list[Path]:
     elif path.exists():
         found = [path]
     else:
-        found = [Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file()]
+        found = [file for file in _glob(path) if file.is_file()]
     if not found:
         raise UserError(f"params.yaml: {key}: {pattern} does not exist or holds no file; correct the path")
     unknown = [file for file in sorted(found) if text_format(file) is None]
@@ -39,3 +38,11 @@ def expand(pattern: str, key: str) -> list[Path]:
         known = ", ".join(FORMATS)
         raise UserError(f"params.yaml: {key}: {unknown[0]} is none of {known} (plain, .gz or .zst)")
     return sorted(found)
+
+
+def _glob(pattern: Path) -> list[Path]:
+    """Matches of a glob that may start at the root or above the working directory."""
+    fixed = next((n for n, part in enumerate(pattern.parts) if any(char in part for char in "*?[")), None)
+    if fixed is None:
+        return []
+    return list(Path(*pattern.parts[:fixed]).glob(str(Path(*pattern.parts[fixed:]))))

@@ -61,15 +61,15 @@ class Cleaner:
         if junk := junk_reason(text):
             return drop("junk", junk)
         words = normal_words(text)
+        hashes = self._hasher(words)
+        if hits := self._test_items.hits(hashes):
+            return drop("contaminated", f"runs={hits}")
         key = content_key(words)
         if first := self._exact.find(key):
             return drop("exact_duplicate", first)
-        hashes = self._hasher(words)
         probe = self._near.probe(hashes)
         if similar := self._near.find(probe):
             return drop("near_duplicate", f"{similar[0]} similarity={similar[1]:.2f}")
-        if hits := self._test_items.hits(hashes):
-            return drop("contaminated", f"runs={hits}")
         self._exact.add(key, name)
         self._near.add(probe, name)
         return self._keep(record, name, text, language, signs > 0, reasons)

@@ -1,10 +1,11 @@
 """Decontamination: documents that contain test items are found by the words of the items' filled inputs.
 
-A run of 13 words (Brown et al. 2020, arXiv 2005.14165, appendix C) of an item with its places filled is evidence when
-most of them come from the inputs: instructions are shared by all items. So is a run of 13 words of the inputs alone,
-whatever layout the leak has. Inputs of 8 to 12 words must stand in the document whole; shorter ones are no evidence
-(`7 + 5` is arithmetic, not a leak) and count as not protected. Runs that the training items hold too are no evidence
-either: they would drop documents that merely have the form of the task.
+Evidence is a run of 13 words (Brown et al. 2020, arXiv 2005.14165, appendix C) of the inputs of an item, or of the item
+with its places filled when most words of the run come from the inputs: instructions are shared by all items. An item of
+less than 26 words, from its first input word to its last, must stand in the document whole, because 13 of its words may
+be the options that it shares with others; so must inputs of 8 to 12 words. Shorter inputs are no evidence (`7 + 5` is
+arithmetic, not a leak) and count as not protected. Runs that the training items hold too are no evidence either: they
+would drop documents that merely have the form of the task.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import numpy as np
 
 from stages.common.errors import UserError
 from stages.common.outside import expand
-from stages.corpus.words import Hashes, WordHasher, ngram_hashes, normal_words
+from stages.corpus.words import Hashes, WordHasher, ngram_hashes, ngrams, normal_words
 
 NGRAM = 13
 SHORTEST = 8
 MOSTLY = 7  # input words among 13
+LONG = 26  # words of an item of which any run is evidence
 _PLACE = re.compile(r"\{(\w+)\}")
 
 Record = Mapping[str, Any]
@@ -52,8 +54,15 @@ def prompt_words(record: Record) -> tuple[list[str], list[bool]]:
     return words, own
 
 
+def _from_first_input_to_last(words: list[str], own: list[bool]) -> tuple[list[str], list[bool]]:
+    if not any(own):
+        return [], []
+    start, end = own.index(True), len(own) - own[::-1].index(True)
+    return words[start:end], own[start:end]
+
+
 class TestItems:
-    """The hashes of the test items' runs of words, sorted, by their length (8 to 13)."""
+    """The hashes of the test items' runs of words, sorted, by their length (8 to 25)."""
 
     __test__ = False
 
@@ -73,33 +82,35 @@ class TestItems:
 
     def _runs(self, record: Record) -> dict[int, Hashes]:
         """Length of run -> hashes of the runs that are evidence of this item."""
-        words, own = prompt_words(record)
         inputs = self._hasher(normal_words(filled_inputs(record["inputs"])))
-        runs = ngram_hashes(self._hasher(words), NGRAM)
-        if len(runs):
-            mostly = (
-                np.convolve(np.array(own, dtype=np.int64), np.ones(NGRAM, dtype=np.int64), "valid") >= MOSTLY
-            )
-            runs = runs[mostly]
-        found = {NGRAM: np.concatenate([runs, ngram_hashes(inputs, NGRAM)])}
+        found = {NGRAM: [ngram_hashes(inputs, NGRAM)]}
         if SHORTEST <= len(inputs) < NGRAM:
-            found[len(inputs)] = ngram_hashes(inputs, len(inputs))
-        return {size: hashes for size, hashes in found.items() if len(hashes)}
+            found.setdefault(len(inputs), []).append(ngram_hashes(inputs, len(inputs)))
+        words, own = _from_first_input_to_last(*prompt_words(record))
+        hashes = self._hasher(words)
+        if len(words) >= LONG:
+            count = np.convolve(np.array(own, dtype=np.int64), np.ones(NGRAM, dtype=np.int64), "valid")
+            found[NGRAM].append(ngram_hashes(hashes, NGRAM)[count >= MOSTLY])
+        elif len(inputs) >= SHORTEST:
+            found.setdefault(len(words), []).append(ngram_hashes(hashes, len(words)))
+        runs = {size: np.concatenate(parts) for size, parts in found.items()}
+        return {size: hashes for size, hashes in runs.items() if len(hashes)}
 
     def _forgive(self, train: Iterable[Record]) -> None:
         shared: dict[int, list[Hashes]] = {size: [] for size in self._grams}
         for record in train:
             texts = (normal_words(filled_inputs(record["inputs"])), prompt_words(record)[0])
             for words in map(self._hasher, texts):
-                for size, parts in shared.items():
-                    parts.append(ngram_hashes(words, size))
+                for size, hashes in ngrams(words, self._grams).items():
+                    shared[size].append(hashes)
         for size, parts in shared.items():
             if parts:
                 self._grams[size] = np.setdiff1d(self._grams[size], np.concatenate(parts))
 
     def hits(self, words: Hashes) -> int:
         """How many runs of words of a document (hashes, shape (words,)) are those of test items."""
-        return sum(_common(ngram_hashes(words, size), grams) for size, grams in self._grams.items())
+        runs = ngrams(words, self._grams)
+        return sum(_common(runs[size], known) for size, known in self._grams.items())
 
 
 def _common(hashes: Hashes, known: Hashes) -> int:

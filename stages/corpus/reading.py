@@ -22,7 +22,7 @@ LISTED = 100
 
 @dataclass
 class Account:
-    """What the readers met: records per file, the first unreadable ones with file and line, and their number."""
+    """What the readers met: records per file, how many were unreadable, and the first of those."""
 
     records: dict[str, int] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
@@ -52,7 +52,7 @@ def _generate(source: WorldSource) -> World:
 def read_records(block: CorpusBlock, world: Any, account: Account) -> Iterator[Record]:
     """Yield the records of all sources in the order declared.
 
-    Raises `UserError` when a file cannot be read, or has more unreadable records than `broken_lines_share` allows.
+    Raises `UserError` when a file cannot be read or has more broken records than `broken_lines_share` allows.
     """
     for number, source in enumerate(block.sources):
         if source.type == "world":

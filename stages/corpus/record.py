@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Record:
-    """A document as it was read. `id` is unique in the corpus and stable: file and line, or the world's own id."""
+    """A document as it was read. `id` is unique and stable: file and line, or the world's own id."""
 
     id: str
     source: str

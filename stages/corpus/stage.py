@@ -39,8 +39,8 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
     texts = _clean(block, world, Cleaner(block, test_items, hasher), account, tally, out)
     if not tally.documents:
         raise UserError(
-            f"corpus: nothing is left of {len(tally.ledger)} documents after cleaning ({tally.reasons_in_words()}); "
-            "check corpus.sources, their language and corpus.min_chars"
+            f"corpus: nothing is left of {len(tally.ledger)} documents after cleaning "
+            f"({tally.reasons_in_words()}); check corpus.sources, their language and corpus.min_chars"
         )
     write_ledger(out / "ledger.parquet", tally.ledger)
     write_tasks(out, world)
@@ -91,7 +91,7 @@ def _clean(
 
 
 def write_tasks(out: Path, world: World | None) -> None:
-    """Write `tasks/<task>/{train,test}.jsonl`, `tasks/index.json` and `questions.jsonl`; empty without a world."""
+    """Write `tasks/<task>/{train,test}.jsonl`, the index and `questions.jsonl`; empty without a world."""
     index = {}
     tasks: Mapping[str, Any] = world.tasks if world else {}
     for name, task in sorted(tasks.items()):

@@ -1,4 +1,4 @@
-"""The parquet tables of the stage, with fixed schemas; documents are spooled, so that memory holds one batch of texts."""
+"""The parquet tables, with fixed schemas; documents are spooled, so that memory holds one batch of texts."""
 
 from __future__ import annotations
 

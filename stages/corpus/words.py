@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import numpy as np
 import xxhash
@@ -16,7 +17,7 @@ _CACHED = 500_000
 
 
 def normal_words(text: str) -> list[str]:
-    """The words of `text` in lower case with ё as е; punctuation is lost, digits stay, because numbers are facts."""
+    """The words of `text` in lower case with ё as е, without punctuation; digits stay: numbers are facts."""
     return _WORD.findall(text.casefold().replace("ё", "е"))
 
 
@@ -41,12 +42,20 @@ class WordHasher:
 
 
 def ngram_hashes(words: Hashes, n: int) -> Hashes:
-    """Hash of every run of `n` words, shape (max(words - n + 1, 0),): a polynomial in `_BASE` modulo 2^64, mixed."""
-    count = len(words) - n + 1
-    if count <= 0:
-        return np.empty(0, dtype=np.uint64)
-    total = np.zeros(count, dtype=np.uint64)
-    for place in range(n):
-        total = total * _BASE + words[place : place + count]
-    total = (total ^ (total >> np.uint64(32))) * _MIX
-    return total ^ (total >> np.uint64(29))
+    """Hash of every run of `n` words, shape (max(words - n + 1, 0),); see `ngrams`."""
+    return ngrams(words, [n])[n]
+
+
+def ngrams(words: Hashes, sizes: Collection[int]) -> dict[int, Hashes]:
+    """Size -> hashes of all runs of so many words: a polynomial in `_BASE` modulo 2^64, mixed by multiply-xorshift.
+
+    The runs of n + 1 words come from those of n, so that many sizes cost little more than the longest.
+    """
+    found = {}
+    total = np.zeros(len(words) + 1, dtype=np.uint64)
+    for size in range(1, max(sizes, default=0) + 1):
+        total = total[:-1] * _BASE + words[size - 1 :] if size <= len(words) else total[:0]
+        if size in sizes:
+            mixed = (total ^ (total >> np.uint64(32))) * _MIX
+            found[size] = mixed ^ (mixed >> np.uint64(29))
+    return found

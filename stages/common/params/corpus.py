@@ -52,7 +52,7 @@ class CorpusBlock(Block):
     language_score: Share
     near_duplicate_similarity: float = Field(gt=0.3, le=1)
     redact: bool
-    protect: list[str] = []
+    protect: list[str] = Field(default_factory=list)
 
 
 class ValidationBlock(Block):
