@@ -1,7 +1,7 @@
 """Stage `sources`: fingerprints of every file outside the repository that params.yaml names.
 
-It runs on every `dvc repro`, so that a changed file outside the repository re-runs what was made from it; hashes
-of files that have not changed since the last run come from a cache outside the outs.
+It runs on every `dvc repro`, so that a changed file outside the repository re-runs what was made from it;
+hashes of files that have not changed since the last run come from a cache outside the outs.
 """
 
 from __future__ import annotations

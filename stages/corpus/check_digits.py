@@ -20,7 +20,7 @@ def _weighted(digits: Sequence[int], weights: Sequence[int]) -> int:
 
 
 def inn(number: str) -> bool:
-    """Taxpayer number: 10 digits (organisations) or 12 (persons); check digit is the weighted sum mod 11 mod 10."""
+    """Taxpayer number of 10 digits (organisations) or 12 (persons): weighted sum mod 11 mod 10."""
     digits = _digits(number)
     match len(digits):
         case 10:
@@ -32,7 +32,7 @@ def inn(number: str) -> bool:
 
 
 def snils(number: str) -> bool:
-    """Insurance number: 11 digits, sum of digit * (9..1) mod 101, 100 as 00. The first ones carry no check."""
+    """Insurance number of 11 digits: sum of digit * (9..1) mod 101, 100 as 00; early ones carry no check."""
     digits = _digits(number)
     if len(digits) != 11:
         return False
@@ -59,7 +59,7 @@ def luhn(number: str) -> bool:
 
 
 def account(number: str, bik: str) -> bool:
-    """Account of 20 digits at the bank `bik` (9 digits): weights 7, 1, 3 over 3 digits of the bank and its own."""
+    """Account of 20 digits at the bank `bik`: weights 7, 1, 3 over the bank's last 3 digits and its own."""
     digits = _digits(bik)[-3:] + _digits(number)
     if len(digits) != 23 or len(_digits(bik)) != 9:
         return False

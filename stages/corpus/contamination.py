@@ -1,11 +1,12 @@
 """Decontamination: documents that contain test items are found by the words of the items' filled inputs.
 
-Evidence is a run of 13 words (Brown et al. 2020, arXiv 2005.14165, appendix C) of the inputs of an item, or of the item
-with its places filled when most words of the run come from the inputs: instructions are shared by all items. An item of
-less than 26 words, from its first input word to its last, must stand in the document whole, because 13 of its words may
-be the options that it shares with others; so must inputs of 8 to 12 words. Shorter inputs are no evidence (`7 + 5` is
-arithmetic, not a leak) and count as not protected. Runs that the training items hold too are no evidence either: they
-would drop documents that merely have the form of the task.
+Evidence is a run of 13 words (Brown et al. 2020, arXiv 2005.14165, appendix C) of the inputs of an item, or
+of the item with its places filled when most words of the run come from the inputs: instructions are shared by
+all items. An item of less than 26 words, from its first input word to its last, must stand in the document
+whole, because 13 of its words may be the options that it shares with others; so must inputs of 8 to 12 words.
+Shorter inputs are no evidence (`7 + 5` is arithmetic, not a leak) and count as not protected. Runs that the
+training items hold too are no evidence either: they would drop documents that merely have the form of the
+task.
 """
 
 from __future__ import annotations

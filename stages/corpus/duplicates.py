@@ -1,8 +1,8 @@
 """Exact and near duplicates: of every group the first document stays.
 
-Near duplicates are found by MinHash (Broder 1997) with multiply-shift hashing (Dietzfelbinger et al. 1997) over
-word 5-grams and locality-sensitive hashing in bands (Indyk and Motwani 1998), then verified by the Jaccard similarity
-of the very sets, so that an unlucky hash never drops a document.
+Near duplicates are found by MinHash (Broder 1997) with multiply-shift hashing (Dietzfelbinger et al. 1997)
+over word 5-grams and locality-sensitive hashing in bands (Indyk and Motwani 1998), then verified by the
+Jaccard similarity of the very sets, so that an unlucky hash never drops a document.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class ExactIndex:
 
 
 def bands_for(similarity: float) -> tuple[int, int]:
-    """(bands, rows), bands * rows <= 128, that find a pair of this Jaccard similarity with probability >= 0.99.
+    """(bands, rows), bands * rows <= 128, that find a pair of this similarity with probability >= 0.99.
 
-    P = 1 - (1 - s^rows)^bands (Leskovec et al., Mining of Massive Datasets, section 3.4.2); more rows mean fewer
-    candidates to verify, so the most rows that still find the pair are taken.
+    P = 1 - (1 - s^rows)^bands (Leskovec et al., Mining of Massive Datasets, section 3.4.2); more rows mean
+    fewer candidates to verify, so the most rows that still find the pair are taken.
     """
     for rows in range(16, 0, -1):
         bands = PERMUTATIONS // rows

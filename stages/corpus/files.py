@@ -76,13 +76,13 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
     match path.suffix.lower():
         case ".gz":
             with gzip.open(path, "rb") as packed:
-                yield packed
+                yield packed  # type: ignore[misc]
         case ".zst":
             import zstandard
 
             with path.open("rb") as raw:
                 stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-                yield io.BufferedReader(stream)  # type: ignore[type-var]
+                yield io.BufferedReader(stream)
         case _:
             with path.open("rb") as raw:
                 yield raw

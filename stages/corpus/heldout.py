@@ -20,10 +20,10 @@ class Size:
 def choose(sizes: Iterable[Size], share: float) -> set[str]:
     """Ids of the documents held out, about `share` of the characters of each subset.
 
-    Works are taken in the order of a hash of their id while they fit into what is still wanted, so that the choice
-    is deterministic and independent of the order of the files. When none fits, the shortest is taken, and a subset
-    that is one single work gives its own last parts; a subset of one document gives nothing, because nothing would
-    be left to train on.
+    Works are taken in the order of a hash of their id while they fit into what is still wanted, so that the
+    choice is deterministic and independent of the order of the files. When none fits, the shortest is taken,
+    and a subset that is one single work gives its own last parts; a subset of one document gives nothing,
+    because nothing would be left to train on.
     """
     subsets: dict[str, dict[str, list[Size]]] = {}
     for size in sizes:

@@ -1,8 +1,9 @@
 """Junk by counting: repetition, symbols and words.
 
 The rules are those of Gopher (Rae et al. 2021, arXiv 2112.11446, table A1) and FineWeb (Penedo et al. 2024,
-arXiv 2406.17557, section 3.6), the limits those of FineWeb2 for rus_Cyrl (Penedo et al. 2025, arXiv 2506.20920),
-loosened where classic prose, plays and verse failed them. A rule that needs a sample looks only at long texts.
+arXiv 2406.17557, section 3.6), the limits those of FineWeb2 for rus_Cyrl (Penedo et al. 2025, arXiv
+2506.20920), loosened where classic prose, plays and verse failed them. A rule that needs a sample looks only
+at long texts.
 """
 
 from __future__ import annotations

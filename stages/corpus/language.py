@@ -15,59 +15,15 @@ LEAST_FUNCTION = 0.08  # share of function words; about 0.3 in English and 0.15 
 _NOISE = re.compile(r"\S+@\S+|https?://\S+|[^\w'’-]+|\d+|_+")
 # Those that the neighbouring languages do not share.
 FUNCTION_WORDS = {
-    "ru": frozenset(
-        [
-            "и",
-            "что",
-            "как",
-            "это",
-            "его",
-            "её",
-            "он",
-            "она",
-            "они",
-            "был",
-            "была",
-            "было",
-            "были",
-            "из",
-            "или",
-            "кто",
-            "где",
-            "чем",
-            "если",
-            "когда",
-            "чтобы",
-            "так",
-            "уже",
-            "нет",
-            "есть",
-        ]
+    "ru": re.compile(
+        r"\b(?:и|что|как|это|его|её|он|она|они|был|была|было"
+        r"|были|из|или|кто|где|чем|если|когда|чтобы|так|уже|нет|есть)\b",
+        re.IGNORECASE,
     ),
-    "en": frozenset(
-        [
-            "the",
-            "of",
-            "and",
-            "is",
-            "are",
-            "was",
-            "to",
-            "in",
-            "that",
-            "for",
-            "with",
-            "his",
-            "her",
-            "by",
-            "from",
-            "what",
-            "which",
-            "who",
-            "this",
-            "it",
-            "an",
-        ]
+    "en": re.compile(
+        r"\b(?:the|of|and|is|are|was|to|in|that|for"
+        r"|with|his|her|by|from|what|which|who|this|it|an)\b",
+        re.IGNORECASE,
     ),
 }
 _CYRILLIC = re.compile(r"[\u0400-\u052f]")
@@ -108,8 +64,9 @@ def sample(text: str) -> str:
 def identify(text: str, declared: str) -> Language:
     """Identify the language of `text`, of which its source says that it is `declared` (ISO 639-1).
 
-    Guesses in a script that the text is not written in are discarded. Where the model is left unsure, the declared
-    language is believed when its function words say so, or when there are few letters and their script fits.
+    Guesses in a script that the text is not written in are discarded. Where the model is left unsure, the
+    declared language is believed when its function words say so, or when there are few letters and their
+    script fits.
     """
     letters = sample(text)
     guesses = _guesses(letters)
@@ -137,9 +94,9 @@ def _guesses(letters: str) -> dict[str, float]:
 
 def _believed(letters: str, declared: str) -> bool:
     """Whether function words, or the script of a text with few letters, speak for the declared language."""
-    words = letters.casefold().split()
-    function = FUNCTION_WORDS.get(declared, frozenset())
-    if sum(word in function for word in words) >= max(2, LEAST_FUNCTION * len(words)):
+    words = letters.split()
+    function = FUNCTION_WORDS.get(declared)
+    if function and len(function.findall(letters)) >= max(2, LEAST_FUNCTION * len(words)):
         return True
     return sum(map(len, words)) < FEW_LETTERS and _script_fits(letters, declared)
 

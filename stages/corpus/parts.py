@@ -1,4 +1,4 @@
-"""Long documents cut at paragraph bounds: a novel becomes many, so that filters and packing see even sizes."""
+"""Long documents cut at paragraph bounds, so that filters and packing see even sizes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _BOUNDS = tuple(re.compile(pattern) for pattern in (r"\n\n", r"\n", r"(?<=[.!?â€
 def cut(text: str, max_chars: int) -> list[str]:
     """Parts of `text` of at most `max_chars` characters and about equal length, in order.
 
-    Each cut is the paragraph bound nearest to the even place; without one a line end, a sentence end, a space, or
-    (in text without any) the limit itself. Only the white space at the cuts is lost.
+    Each cut is the paragraph bound nearest to the even place; without one a line end, a sentence end, a
+    space, or (in text without any) the limit itself. Only the white space at the cuts is lost.
     """
     parts = []
     rest = text.strip()

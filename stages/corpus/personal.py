@@ -1,8 +1,8 @@
 """Personal data: found by form, context and check digits, replaced by placeholders, counted, never logged.
 
-A form that random digits meet often (INN of 10 digits: 1 in 10) counts only beside a word that names it; a form
-with separators or a strong check stands for itself. The list is what Federal Law 152-FZ calls personal data and a
-pattern can find; names of people need a model and are left alone.
+A form that random digits meet often (INN of 10 digits: 1 in 10) counts only beside a word that names it; a
+form with separators or a strong check stands for itself. The list is what Federal Law 152-FZ calls personal
+data and a pattern can find; names of people need a model and are left alone.
 """
 
 from __future__ import annotations

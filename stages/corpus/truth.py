@@ -35,13 +35,13 @@ LOOK_ALIKE = "pii_look_alike"
 def join(
     truth: Iterable[Any], ledger: Iterable[LedgerRow], originals: Mapping[str, str], texts: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """The truth's rows with the action and reasons of the ledger, and whether the defect was dealt with rightly.
+    """The truth's rows with what the ledger says of them, and whether the defect was dealt with rightly.
 
-    `originals` are the texts before cleaning, `texts` the cleaned ones of kept documents, by id. Personal data is
-    dealt with when none of its values is left; numbers that only look like it (`valid` is false) are counted as the
-    defect `pii_look_alike`, which is right when they were left alone. A duplicate is dealt with as well when its
-    original, coming later, was dropped in its stead; a broken encoding when it was repaired or, where nothing brings
-    the letters back, dropped.
+    `originals` are the texts before cleaning, `texts` the cleaned ones of kept documents, by id. Personal
+    data is dealt with when none of its values is left; numbers that only look like it (`valid` is false) are
+    counted as the defect `pii_look_alike`, which is right when they were left alone. A duplicate is dealt
+    with as well when its original, coming later, was dropped in its stead; a broken encoding when it was
+    repaired or, where nothing brings the letters back, dropped.
     """
     by_id = {row.id: row for row in ledger}
     joined = []

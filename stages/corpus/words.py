@@ -47,7 +47,7 @@ def ngram_hashes(words: Hashes, n: int) -> Hashes:
 
 
 def ngrams(words: Hashes, sizes: Collection[int]) -> dict[int, Hashes]:
-    """Size -> hashes of all runs of so many words: a polynomial in `_BASE` modulo 2^64, mixed by multiply-xorshift.
+    """Size -> hashes of all runs of so many words: polynomials in `_BASE` modulo 2^64, mixed.
 
     The runs of n + 1 words come from those of n, so that many sizes cost little more than the longest.
     """

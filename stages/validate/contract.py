@@ -33,7 +33,7 @@ SHARES = ("cyrillic_share", "latin_share", "digit_share", "punct_share", "lang_s
 
 @dataclass(frozen=True)
 class Rule:
-    """An expectation: `kind` is its class in great_expectations.expectations, `arguments` are that class's own."""
+    """An expectation: `kind` is a class of great_expectations.expectations, `arguments` are its own."""
 
     name: str
     table: str

@@ -18,9 +18,9 @@ SITE = "gorn"
 def check(rules: Sequence[Rule], tables: Mapping[str, pd.DataFrame], docs: Path) -> list[dict[str, Any]]:
     """Outcome of every rule in the order of `rules`; the Data Docs site is written into the folder `docs`.
 
-    An outcome is `{name, table, severity, kind, arguments, success, observed, unexpected, unexpected_share}`, of plain
-    values and without times or ids. `observed` is the statistic of a table or column rule, `unexpected` the number of
-    values that break a rule about values.
+    An outcome is `{name, table, severity, kind, arguments, success, observed, unexpected, unexpected_share}`,
+    of plain values and without times or ids. `observed` is the statistic of a table or column rule,
+    `unexpected` the number of values that break a rule about values.
     """
     context = _context(docs)
     found: dict[str, dict[str, Any]] = {}
@@ -46,7 +46,6 @@ def _context(docs: Path) -> Any:
             "class_name": "SiteBuilder",
             "store_backend": backend,
             "site_index_builder": builder,
-            "show_how_to_buttons": False,
         },
     )
     return context

@@ -1,4 +1,4 @@
-"""Stage `validate`: the verdict on the corpus; a critical failure stops the run and leaves the earlier outs."""
+"""Stage `validate`: the verdict on the corpus; a critical failure stops the run, earlier outs stay."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FAILED = Path(".gorn/failed/validate")
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     """Hold the corpus against the contract; write `verdict.json` and the Data Docs.
 
-    Raises `UserError` naming every critical expectation that failed and what was observed; verdict and pages of the
-    failed run are then kept in `.gorn/failed/validate`.
+    Raises `UserError` naming every critical expectation that failed and what was observed; verdict and pages
+    of the failed run are then kept in `.gorn/failed/validate`.
     """
     from stages.validate.expectations import check
     from stages.validate.tables import corpus_row, read_documents

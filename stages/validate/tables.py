@@ -39,8 +39,8 @@ def read_documents(corpus: Path) -> pd.DataFrame:
 def corpus_row(corpus: Path, documents: pd.DataFrame) -> pd.DataFrame:
     """One row about the corpus: shares of what was dropped, foreign, broken or unreadable, quantiles, recall.
 
-    Quantiles are computed here because the quantile expectation of Great Expectations 1.24 cannot be stored under
-    NumPy 2. `truth_recall` is the least recall over the planted defects, 1 when no truth is known.
+    Quantiles are computed here because the quantile expectation of Great Expectations 1.24 cannot be stored
+    under NumPy 2. `truth_recall` is the least recall over the planted defects, 1 when no truth is known.
     """
     import pandas as pd
 
@@ -84,7 +84,7 @@ def _least_recall(truth: dict[str, Any] | None) -> float:
 
 
 def plain(value: Any) -> Any:
-    """`value` as plain JSON types, floats to six digits: NumPy scalars and enums have no place in a verdict."""
+    """`value` as plain JSON types, floats to six digits; NumPy scalars have no place in a verdict."""
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):
