@@ -38,6 +38,8 @@ def named_paths(params: Any) -> Iterator[tuple[str, Path]]:
         yield from ((key, file) for file in expand(pattern, key))
     if params.base.source == "local":
         yield from _below("base.path", params.base.path)
+    if params.distill.student != "every-second-layer":
+        yield from _below("distill.student", params.distill.student)
     for number, suite in enumerate(params.evaluate.suites):
         if suite != "world":
             yield from _below(f"evaluate.suites.{number}", suite)
@@ -116,7 +118,9 @@ def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str,
     return {}, {"sources": Path("out/sources")}
 
 
-STAGE = Stage("sources", run, reads=("corpus", "base", "evaluate", "judge"), locate=locate, torch=False)
+STAGE = Stage(
+    "sources", run, reads=("corpus", "base", "distill", "evaluate", "judge"), locate=locate, torch=False
+)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -48,6 +48,8 @@ def normalise(text: str) -> str:
 
 def damage(text: str) -> float:
     """Signs of mojibake a character: replacement characters, ftfy's signs, and UTF-8 pairs read as cp1251."""
+    if _SOUND.fullmatch(text):
+        return 0.0
     from ftfy.badness import badness
 
     pairs = len(_PAIRS.findall(text))
