@@ -34,10 +34,11 @@ def candidates() -> list[str]:
 
 
 def answer(folder: Path, prompt: str, max_tokens: int, threads: int) -> str:
-    """What the model of `folder` writes after `prompt`: at most `max_tokens` tokens, greedy, without special ones.
+    """What the model of `folder` writes after `prompt`: at most `max_tokens` tokens, greedy, without special
+    ones.
 
-    A model with a chat template gets the prompt as a user's message. Raises `UserError` when the prompt is empty or
-    the checkpoint cannot be read.
+    A model with a chat template gets the prompt as a user's message. Raises `UserError` when the prompt is
+    empty or the checkpoint cannot be read.
     """
     if not prompt.strip():
         raise UserError("ask: the prompt is empty")

@@ -1,15 +1,19 @@
-"""The command line `gorn`. Nothing heavy is imported before a command needs it: `gorn --help` answers at once."""
+"""The command line `gorn`.
+
+Nothing heavy is imported before a command needs it: `gorn --help` answers at once.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from flows import settings
-from stages.common.errors import EXIT_OURS, EXIT_USER, UserError, one_line
+from stages.common.errors import EXIT_OURS, EXIT_USER, one_line
 
 EXAMPLES = """examples:
   gorn run                          the whole way: corpus to promoted model
@@ -112,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_command(arguments)
     except TerminatedError as stop:
         sys.stderr.write(f"gorn {arguments.command}: {stop}; the next run goes on where this one stopped\n")
-        return stop.exit_status
+        sys.stderr.flush()
+        # Everything below this process has ended; Prefect's exit handlers would wait for its server.
+        os._exit(stop.exit_status)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -23,7 +23,7 @@ def _open() -> tuple[Params, Registry]:
 
 def run(arguments: Namespace) -> None:
     """`gorn run`."""
-    load()
+    params = load()
     if arguments.dry_run:
         from flows.plan import show
 
@@ -32,9 +32,15 @@ def run(arguments: Namespace) -> None:
     from flows.processes import ending_children
 
     with ending_children():
-        from flows.retrain import retrain
+        from flows.retrain import retrain, settle, warm_up
 
-        retrain(force=arguments.force, commit=arguments.commit, verbose=arguments.verbose)
+        warm_up(params)
+        try:
+            retrain(force=arguments.force, commit=arguments.commit, verbose=arguments.verbose)
+        except Exception:
+            settle()
+            raise
+        settle()
 
 
 def publish(_arguments: Namespace) -> None:

@@ -1,4 +1,7 @@
-"""The terminal while a run goes on: a bar over the stages with the latest line, or one plain line per stage."""
+"""The terminal while a run goes on.
+
+A bar over the stages with the latest line, or one plain line per stage.
+"""
 
 from __future__ import annotations
 

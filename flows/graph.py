@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError, one_line
@@ -32,8 +31,8 @@ class StageNode:
         return self.addressing.partition("@")[2] or None
 
 
-def open_repo(folder: Path = Path()) -> Any:
-    """The DVC repository at `folder`, parsed anew.
+def open_repo() -> Any:
+    """The DVC repository of the current folder, parsed anew: addressings are relative to it.
 
     Raises `UserError` when it is none or dvc.yaml is broken.
     """
@@ -41,12 +40,12 @@ def open_repo(folder: Path = Path()) -> Any:
     from dvc.repo import Repo
 
     try:
-        return Repo(str(folder))
+        return Repo(".")
     except DvcException as error:
         raise UserError(f"dvc.yaml: {one_line(error)}") from error
 
 
-def stages(folder: Path = Path()) -> list[StageNode]:
+def stages() -> list[StageNode]:
     """Every stage, dependencies first; among equals in the order of their addressing.
 
     Raises `UserError` when dvc.yaml cannot be read or has a cycle.
@@ -54,7 +53,7 @@ def stages(folder: Path = Path()) -> list[StageNode]:
     import networkx
     from dvc.exceptions import DvcException
 
-    with open_repo(folder) as repo:
+    with open_repo() as repo:
         try:
             graph = repo.index.graph
         except DvcException as error:
@@ -70,17 +69,20 @@ def _node(graph: Any, stage: Any) -> StageNode:
     return StageNode(stage.addressing, tuple(upstream), bool(stage.always_changed), stage.desc or "")
 
 
-def changed(folder: Path = Path()) -> set[str]:
+def changed() -> set[str]:
     """Addressings of the stages that `dvc repro --single-item` would run now, judged by DVC itself.
 
     A stage whose upstream has yet to run is listed only if its own inputs or outs differ already.
     """
-    with open_repo(folder) as repo:
+    with open_repo() as repo:
         return set(repo.status())
 
 
 def forecast(nodes: list[StageNode], own_changes: set[str]) -> dict[str, str]:
-    """What a run would do, by addressing: `runs`, `checks` (always), `may run` (something upstream runs) or `unchanged`."""
+    """What a run would do, by addressing.
+
+    `runs`, `checks` (always), `may run` (something upstream runs) or `unchanged`.
+    """
     told: dict[str, str] = {}
     for node in nodes:
         if node.always:

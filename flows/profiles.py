@@ -24,8 +24,8 @@ def available(folder: Path = PROFILES) -> dict[str, str]:
 def use(name: str, force: bool = False) -> str:
     """Put profile `name` in place of params.yaml; one sentence about it.
 
-    Raises `UserError` when there is no such profile, when it is not valid, or when params.yaml holds edits that exist
-    nowhere else (unless `force`).
+    Raises `UserError` when there is no such profile, when it is not valid, or when params.yaml holds edits
+    that exist nowhere else (unless `force`).
     """
     known = available()
     if name not in known:
@@ -44,7 +44,7 @@ def use(name: str, force: bool = False) -> str:
 
 
 def unsaved(profiles: dict[str, str]) -> bool:
-    """Whether params.yaml differs from git's copy and from every profile, so that overwriting it loses something."""
+    """Whether params.yaml differs from git's copy and from every profile: overwriting would lose something."""
     if not PARAMS_FILE.exists():
         return False
     now = PARAMS_FILE.read_bytes()

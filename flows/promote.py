@@ -50,7 +50,7 @@ def promote(registry: Registry, manual: bool, number: int | None = None) -> Prom
         if manual and not version.approved:
             registry.point("challenger", version.number)
             raise NotPromotedError(
-                f"{name} (version {version.number}) waits as challenger: set its tag approved=true in the MLflow UI "
+                f"{name} (version {version.number}) waits as challenger: set its tag approved=true in MLflow "
                 "(`gorn ui`), then `gorn promote`"
             )
         champion.keep(version.digest)
@@ -98,7 +98,7 @@ def _chosen(registry: Registry, decision: dict[str, Any], number: int | None) ->
         if entry.get("digest") == version.digest:
             if entry.get("verdict") != "pass":
                 raise UserError(
-                    f"version {number} ({name}): the gate says `{entry.get('verdict')}`; only `pass` is promoted"
+                    f"version {number} ({name}): the gate says `{entry['verdict']}`; only `pass` is promoted"
                 )
             return name, version
     raise UserError(

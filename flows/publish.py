@@ -227,18 +227,17 @@ class _Recorder:
 
 
 def curve_points(training: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """(step, values) of every point of the lists in training.json whose items name their `step`."""
-    return [
-        (
-            int(point["step"]),
-            {key if name == "curve" else f"{name}/{key}": value for key, value in point.items()},
-        )
-        for name, points in sorted(training.items())
-        if isinstance(points, list)
-        for point in (
-            {k: v for k, v in item.items()} for item in points if isinstance(item, dict) and "step" in item
-        )
-    ]
+    """(step, values) of training.json: `loss` of the curve, each the mean of `every` steps, and its evaluations.
+
+    The last point of a curve may stand for fewer steps; it is shown at the end of the training.
+    """
+    curve = training.get("curve", {})
+    every, last = curve.get("every", 1), training.get("steps", 0)
+    found = [(min((at + 1) * every, last), {"loss": loss}) for at, loss in enumerate(curve.get("loss", []))]
+    for point in training.get("points", []):
+        values = {key: value for key, value in point.items() if key not in ("step", "tokens")}
+        found.append((int(point["step"]), {"evaluation": values}))
+    return found
 
 
 def metric_name(name: str) -> str:

@@ -115,14 +115,14 @@ class Registry:
         try:
             self.client.create_registered_model(
                 self.model,
-                description="Candidates that passed the gate. `champion` is what serves; see docs/operations.md.",
+                description="Candidates that passed the gate. `champion` serves; see docs/operations.md.",
             )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
     def experiment(self, suffix: str = "") -> str:
-        """Id of the experiment of pipeline runs, or of its sibling with `suffix`, created when it does not exist."""
+        """Id of the experiment of pipeline runs, or of its sibling with `suffix`; created when missing."""
         name = self.experiment_name + suffix
         found = self.client.get_experiment_by_name(name)
         if found is not None:
@@ -189,7 +189,8 @@ def connect(promotion: PromotionBlock) -> Registry:
             import mlflow
             from mlflow import MlflowClient
 
-            # Registering a LoggedModel looks it up through the process-wide address, whatever the client was given.
+            # Registering a LoggedModel looks it up through the process-wide address, whatever the client was
+            # given.
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
             logging.getLogger("alembic").setLevel(logging.ERROR)

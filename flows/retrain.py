@@ -5,6 +5,9 @@ Imported only when a flow is about to run, because Prefect takes a second or mor
 
 from __future__ import annotations
 
+import os
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -21,7 +24,7 @@ from flows.publish import Published, publish
 from flows.registry import Registry, connect
 from flows.results import Results, read
 from flows.settings import in_project, make_state, prepare
-from stages.common.errors import one_line
+from stages.common.errors import UserError, one_line
 from stages.common.params import Params, load
 
 LOCK_RETRY_SECONDS: list[float] = [1, 2, 4, 8, 15, 30]
@@ -113,7 +116,10 @@ def run_stages(display: Display, nodes: list[graph.StageNode], force: bool) -> N
 
 @flow(name="retrain", persist_result=False, validate_parameters=False)
 def retrain(force: bool = False, commit: bool = False, verbose: bool = False) -> None:
-    """Retrain, record, promote. `force` runs every stage again; `commit` commits dvc.lock and champion.json."""
+    """Retrain, record, promote.
+
+    `force` runs every stage again; `commit` commits dvc.lock and champion.json.
+    """
     prepare(verbose)
     in_project()
     make_state()
@@ -132,3 +138,35 @@ def retrain(force: bool = False, commit: bool = False, verbose: bool = False) ->
     from flows.table import render
 
     render(results, text)
+
+
+def warm_up(params: Params) -> None:
+    """Start Prefect's temporary server while MLflow is imported: both take seconds, on different cores.
+
+    Nothing to start when `PREFECT_API_URL` names a server. Raises `UserError` when a store cannot be opened
+    or the server does not come up.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        connect(params.promotion)
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(SubprocessASGIServer().start)
+        connect(params.promotion)
+        try:
+            started.result()
+        except RuntimeError as error:
+            raise UserError(
+                f"Prefect's local server: {one_line(error)} Is {os.environ['PREFECT_HOME']} writable?"
+            ) from error
+
+
+def settle(seconds: float = 10.0) -> None:
+    """Let Prefect's background threads hand over their last logs and events before its server is ended."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    # Outside an event loop this waits and returns; inside one it would hand back a coroutine.
+    for worker in (APILogWorker, EventsWorker):
+        assert not isinstance(worker.drain_all(timeout=seconds), Coroutine)

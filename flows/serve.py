@@ -24,10 +24,11 @@ def check_cron(cron: str) -> None:
 
 
 def serve(cron: str, port: int, verbose: bool = False) -> None:
-    """Serve the flow `retrain` until a signal. A run that is due while another one works is cancelled, not queued.
+    """Serve the flow `retrain` until a signal. A run that is due while another one works is cancelled, not
+    queued.
 
-    Uses the Prefect server of `PREFECT_API_URL`, else one that answers on `port` (`gorn ui`), else starts one there.
-    Raises `UserError` when the schedule is no cron expression or the port belongs to somebody else.
+    Uses the Prefect server of `PREFECT_API_URL`, else one that answers on `port` (`gorn ui`), else starts one
+    there. Raises `UserError` when the schedule is no cron expression or the port belongs to somebody else.
     """
     check_cron(cron)
     with ending_children():

@@ -55,12 +55,17 @@ def in_project() -> None:
 
 
 def make_state() -> None:
-    """Create `.gorn` and Prefect's home: its server cannot start without. Raises `UserError` when that is impossible."""
+    """Create `.gorn` and Prefect's home.
+
+    Its server cannot start without. Raises `UserError` when that is impossible.
+    """
     for folder in (STATE, Path(os.environ["PREFECT_HOME"])):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{folder}: cannot be created ({error.strerror}); check its permissions") from error
+            raise UserError(
+                f"{folder}: cannot be created ({error.strerror}); check its permissions"
+            ) from error
 
 
 def prepare(verbose: bool = False) -> None:

@@ -8,6 +8,8 @@ from flows.results import CHAMPION, Cell, Results
 
 VERDICT_STYLE = {"pass": "green", "fail": "red", "not comparable": "yellow", "not enough data": "yellow"}
 MISSING = "-"
+# Columns of the table where there is no terminal, such as in a log file.
+LOG_WIDTH = 120
 
 
 def rows(results: Results) -> list[list[str]]:
@@ -85,6 +87,8 @@ def render(results: Results, promotion: str | None = None) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     table = Table(title="Candidates and the champion", title_justify="left")
     for index, title in enumerate(header(results)):
         table.add_column(title, justify="left" if index in (0, 7) else "right", no_wrap=index == 0)

@@ -18,7 +18,10 @@ START_SECONDS = 180
 
 
 def mlflow_command(port: int) -> list[str]:
-    """MLflow's server over the tracking store; job execution is off by the environment (`settings.prepare`)."""
+    """MLflow's server over the tracking store.
+
+    Job execution is off by the environment (`settings.prepare`).
+    """
     return [
         *(
             sys.executable,
@@ -43,7 +46,10 @@ def prefect_command(port: int) -> list[str]:
 
 
 def start(name: str, command: list[str], url: str) -> subprocess.Popen[bytes]:
-    """Start a server, its output in `.gorn/logs/<name>.log`, and wait until it answers. Raises `UserError`."""
+    """Start a server, its output in `.gorn/logs/<name>.log`, and wait until it answers.
+
+    Raises `UserError`.
+    """
     log = settings.STATE / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:

@@ -177,7 +177,8 @@ def comparison(results: Results, name: str | None = None) -> str:
 def _checks(entry: dict[str, Any]) -> Iterator[str]:
     for check in entry.get("checks", []):
         words = check.get("text") or (
-            f"{check.get('metric')} against {check.get('against')}: difference {number(check.get('difference'), 4)}, "
+            f"{check.get('metric')} against {check.get('against')}: "
+            f"difference {number(check.get('difference'), 4)}, "
             f"lower bound {number(check.get('ci_low'), 4)}, margin {check.get('margin')}"
         )
         yield f"- {check.get('verdict')}: {words}"

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 REPO = Path(__file__).resolve().parents[2]
 CANDIDATES = ("adapt-bf16", "adapt-ternary")
 
@@ -80,7 +82,9 @@ def scores(total: float) -> dict[str, Any]:
     return {
         "model": {"digest": "-"},
         "conditions": {"shots": 0},
-        "tasks": {"capitals": {"metric": "acc", "value": total, "ci": [total - 0.02, total + 0.02], "n": 220}},
+        "tasks": {
+            "capitals": {"metric": "acc", "value": total, "ci": [total - 0.02, total + 0.02], "n": 220}
+        },
         "total": {"value": total, "ci": [total - 0.02, total + 0.02], "tasks": 1, "missing": []},
         "bpc": {"ru": {"value": 0.5, "ci": [0.4, 0.6], "documents": 9, "characters": 900}},
     }
@@ -88,7 +92,10 @@ def scores(total: float) -> dict[str, Any]:
 
 def measures(size: int) -> dict[str, Any]:
     """measures.json with one prompt length."""
-    latency = {"latency_ms": {"p50": 12.5, "p95": 15.0}, "decode_tokens_per_s": {"p50": 80.0, "ci": [70.0, 90.0]}}
+    latency = {
+        "latency_ms": {"p50": 12.5, "p95": 15.0},
+        "decode_tokens_per_s": {"p50": 80.0, "ci": [70.0, 90.0]},
+    }
     return {"device": "cpu", "bytes": size, "bits_per_weight": 16.0, "prompts": {"1": latency}}
 
 
@@ -103,7 +110,15 @@ def decision(root: Path, winner: str | None, champion: dict[str, Any]) -> dict[s
             "bytes": 1000,
             "parent": None,
             "reasons": [] if name == winner else ["total: 0.2 below its parent"],
-            "checks": [{"rule": "r", "against": "champion", "metric": "total", "verdict": "pass", "text": "total holds"}],
+            "checks": [
+                {
+                    "rule": "r",
+                    "against": "champion",
+                    "metric": "total",
+                    "verdict": "pass",
+                    "text": "total holds",
+                }
+            ],
         }
         for name in CANDIDATES
     }
@@ -132,11 +147,21 @@ def stage(name: str, cell: str = "") -> None:
         checkpoint(out / "base", f"base {seed}")
         curve = [{"step": step, "loss": 3.0 - step / 10} for step in range(5)]
         write(out / "base" / "training.json", {"curve": curve})
-        manifest = {"schema": 1, "stage": "base", "params": {"seed": seed}, "lineage": {"licence": "Apache-2.0"}}
-        write(out / "base" / "gorn.json", {**manifest, "tokens": {"world-en": 1000}, "notes": {}, "files": {}})
+        manifest = {
+            "schema": 1,
+            "stage": "base",
+            "params": {"seed": seed},
+            "lineage": {"licence": "Apache-2.0"},
+        }
+        write(
+            out / "base" / "gorn.json", {**manifest, "tokens": {"world-en": 1000}, "notes": {}, "files": {}}
+        )
     elif name == "quantize":
         checkpoint(out / "quantize" / cell, f"{cell} {seed}")
-        write(out / "quantize" / cell / "gorn.json", {"schema": 1, "stage": "quantize", "params": {"seed": seed}})
+        write(
+            out / "quantize" / cell / "gorn.json",
+            {"schema": 1, "stage": "quantize", "params": {"seed": seed}},
+        )
     elif name == "evaluate":
         write(out / "evaluate" / cell / "scores.json", scores(0.3 if cell == "champion" else 0.8))
         write(out / "measure" / cell / "measures.json", measures(1000))
@@ -146,9 +171,9 @@ def stage(name: str, cell: str = "") -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a child that runs `gorn`, without what the test's own environment says about stores."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_", "GORN_"))}
-    return kept
+    """The environment of a child that runs `gorn`, without what the test's own says about stores and servers."""
+    ours = ("MLFLOW_", "PREFECT_", "GORN_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def bare(root: Path) -> Path:
@@ -177,7 +202,10 @@ def finished(root: Path, winner: str | None = CANDIDATES[0], seed: int = 1) -> P
         write(root / "out" / "quantize" / name / "gorn.json", manifest)
         write(root / "out" / "evaluate" / name / "scores.json", scores(0.8))
         write(root / "out" / "measure" / name / "measures.json", measures(1000))
-        write(root / "out" / "judge" / name / "summary.json", {"preference": 0.6, "ci": [0.5, 0.7], "enabled": True})
+        write(
+            root / "out" / "judge" / name / "summary.json",
+            {"preference": 0.6, "ci": [0.5, 0.7], "enabled": True},
+        )
     write(root / "out" / "evaluate" / "champion" / "scores.json", scores(0.3))
     write(root / "out" / "measure" / "champion" / "measures.json", measures(2000))
     checkpoint(root / "out" / "base", f"base {seed}")
@@ -228,3 +256,11 @@ def copy_store(source: Path, root: Path) -> None:
     """Give `root` a fresh tracking store from a template: creating one takes seconds of migrations."""
     (root / ".gorn").mkdir(exist_ok=True)
     shutil.copyfile(source, root / ".gorn" / "mlflow.db")
+
+
+def runs(pid: int) -> bool:
+    """Whether process `pid` is at work; a zombie that nobody reaped is not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
