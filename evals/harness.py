@@ -51,14 +51,15 @@ def wrap(model: Any, tokenizer: Any, batch_size: int) -> Any:
     with quiet():
         from lm_eval.models.huggingface import HFLM
 
-        return HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
+        # Log-probabilities rounded to bf16 would tie.
+        return HFLM(model, "causal", tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
 
 
 def check_pair(model: Any, tokenizer: Any) -> None:
     """Refuse a tokenizer from elsewhere and weights that are broken. Raises `EvalError`."""
     import torch
 
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = int(model.config.get_text_config().vocab_size)
     top = max(tokenizer.get_vocab().values(), default=-1)
     if top >= rows:
         raise EvalError(
@@ -106,7 +107,7 @@ def configured(task: Task) -> Any:
     import datasets
     from lm_eval.api.task import ConfigurableTask
 
-    base = declarations.declaration(task.name) or declarations.template(task.kind)
+    base = task.config
     rows = {"test": datasets.Dataset.from_list([_doc(record) for record in task.test])}
     prompts = _Prompts(task.layout, {record.id: record for record in (*task.test, *task.shots)}, task.shots)
     config = {
@@ -180,11 +181,12 @@ def _items(task: Task, samples: list[dict[str, Any]]) -> list[Item]:
 
 def _cut(lm: Any, task: Task, samples: list[dict[str, Any]]) -> int:
     """How many prompts did not fit and lost their beginning."""
-    room = lm.max_length - NEW_TOKENS
     contexts = [sample["arguments"][0][0] for sample in samples]
-    if task.kind == "choice":
-        longest = max((f" {choice}" for choice in task.choices or ()), key=len)
+    if task.choices is not None:
+        longest = max((f" {choice}" for choice in task.choices), key=len)
         contexts, room = [context + longest for context in contexts], lm.max_length + 1
+    else:
+        room = lm.max_length - task.config["generation_kwargs"]["max_gen_toks"]
     encoded = lm.tokenizer(contexts, verbose=False)["input_ids"]
     return sum(len(ids) > room for ids in encoded)
 

@@ -27,7 +27,10 @@ NEEDS_OWN_MACHINE = {
 
 @dataclass(frozen=True)
 class Task:
-    """One task ready to run. `test` is what is scored, `shots` what is shown before each item."""
+    """One task ready to run. `test` is what is scored, `shots` what is shown before each item.
+
+    `unanswered`: records left out for having no answer. `declared`: it has a YAML in evals/tasks/mera.
+    """
 
     name: str
     language: str
@@ -38,11 +41,18 @@ class Task:
     test: tuple[Record, ...]
     shots: tuple[Record, ...] = ()
     unanswered: int = 0
+    declared: bool = False
 
     @property
     def metric(self) -> str:
         """The metric of its kind: `acc` or `exact_match`."""
         return METRICS[self.kind]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its YAML, functions resolved: its own, or the template of its kind."""
+        own = declarations.declaration(self.name) if self.declared else None
+        return own or declarations.template(self.kind)
 
 
 @dataclass
@@ -161,7 +171,11 @@ def _describe(name: str, folder: Path) -> Task | None:
             raise EvalError(f"{where}: metric `{entry['metric']}` is not built for type {entry['type']}")
         return _task(name, entry["language"], template, choices)
     config = declarations.declaration(name)
-    return None if config is None else _task(name, "ru", config, config.get("doc_to_choice"))
+    return (
+        None
+        if config is None
+        else replace(_task(name, "ru", config, config.get("doc_to_choice")), declared=True)
+    )
 
 
 def _task(name: str, language: str, config: dict[str, Any], choices: Sequence[str] | None) -> Task:
@@ -204,7 +218,7 @@ def _with_records(task: Task, test: Path, train: Path | None, shots: int, limit:
 def _check_gold(task: Task, records: Sequence[Record]) -> None:
     if task.choices is None:
         return
-    if (declarations.declaration(task.name) or {}).get("metadata", {}).get("gold_outside_choices") == "wrong":
+    if task.config["metadata"].get("gold_outside_choices") == "wrong":
         return
     for record in records:
         if record.outputs not in task.choices:
