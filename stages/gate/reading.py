@@ -89,7 +89,7 @@ def vote(folder: Path, candidate: str, champion: str) -> Vote:
 def check_validation(folder: Path) -> None:
     """Raise `UserError` when the data contract was broken: nothing that came out of such data may ship."""
     verdict = read_json(folder / "verdict.json")
-    if verdict.get("success") is not True:
+    if verdict.get("passed") is not True:
         raise UserError(
             f"{folder / 'verdict.json'}: the corpus did not pass validation; mend it, then `dvc repro`"
         )

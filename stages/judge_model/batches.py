@@ -27,8 +27,8 @@ SUBSET = "judging"
 class WeightedBatch:
     """`inputs`, `targets`, `positions` (int64) and `weights` (float32) of shape (B, T).
 
-    Weights are 0 for padding and more than 1 for a verdict; `subset_tokens` counts the tokens of the texts. It goes
-    through the training loop of stages.common in the place of a sampler's batch.
+    Weights are 0 for padding and more than 1 for a verdict; `subset_tokens` counts the tokens of the texts.
+    It goes through the training loop of stages.common in the place of a sampler's batch.
     """
 
     inputs: torch.Tensor
@@ -43,12 +43,15 @@ class WeightedBatch:
 
     def to(self, device: str) -> WeightedBatch:
         """The same batch on `device`."""
-        return WeightedBatch(*(tensor.to(device) for tensor in self._tensors), self.subset_tokens)
+        inputs, targets, places, weights = (tensor.to(device) for tensor in self._tensors)
+        return WeightedBatch(inputs, targets, places, weights, self.subset_tokens)
 
     def split(self, parts: int) -> list[WeightedBatch]:
         """`parts` batches of equally many rows; their token counts stay with the whole."""
         chunks = zip(*(tensor.chunk(parts) for tensor in self._tensors), strict=True)
-        return [WeightedBatch(*tensors, {}) for tensors in chunks]
+        return [
+            WeightedBatch(inputs, targets, places, weights, {}) for inputs, targets, places, weights in chunks
+        ]
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def weighted_cross_entropy(model: Any, batch: WeightedBatch) -> torch.Tensor:
     """Weighted mean of the next-token cross entropy in nats, a scalar; attention stays within each text."""
     import torch.nn.functional as F
 
-    # Transformers builds the block-diagonal mask from `position_ids` only when no mask and no cache is passed.
+    # Transformers takes the document bounds from `position_ids` only when no mask and no cache is passed.
     logits_BTV = model(
         input_ids=batch.inputs, position_ids=batch.positions, attention_mask=None, use_cache=False
     ).logits

@@ -1,4 +1,4 @@
-"""What the judge learns from: texts of the world in its layout, and questions kept aside to examine it."""
+"""What the judge learns from, in the layout that it is asked in, and its examination on facts kept aside."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from evals.judge.layout import VERDICTS, render
 from evals.judge.verdicts import Pair
 from stages.common.errors import UserError
-from stages.common.hashing import sha256_bytes
-
-HELD_OUT = 0.06  # of the judged questions
+from stages.corpus.world import World
+from stages.corpus.world.judging import examination, training_texts
+from stages.corpus.world.tasks import OPEN_INSTRUCTION
 
 
 @dataclass(frozen=True)
@@ -23,54 +23,46 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Lessons:
-    """`train` in the world's order, and one pair (right against wrong) for every question kept aside."""
+    """`train` in the world's order; `exam`: right against wrong answers about facts never judged there."""
 
     train: list[Lesson]
     exam: list[Pair]
 
 
 class Recorder:
-    """Renders prompts for the world and remembers what each was made of."""
+    """Renders prompts for the world, as the candidates will be asked, and knows them again."""
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[str, str, str]] = {}
+        self._made: set[str] = set()
 
     def render(self, question: str, first: str, second: str) -> str:
         """The prompt in the judge's layout."""
-        prompt = render(question, first, second)
-        self._made[prompt] = (question, first, second)
+        prompt = render(asked(question), first, second)
+        self._made.add(prompt)
         return prompt
 
-    def judged(self, text: str) -> tuple[str, Pair] | None:
-        """The verdict and the pair (right, wrong) behind `text`, or None for any other text."""
-        for place, verdict in enumerate(VERDICTS):
-            made = self._made.get(text.removesuffix(verdict)) if text.endswith(verdict) else None
-            if made is not None:
-                question, *answers = made
-                name = sha256_bytes(question.encode())
-                return verdict, Pair(name, name, question, answers[place], answers[1 - place])
-        return None
+    def lesson(self, text: str) -> Lesson:
+        """`text` with its verdict where it is a prompt of this recorder and one of the two words."""
+        for verdict in VERDICTS:
+            if text.endswith(verdict) and text.removesuffix(verdict) in self._made:
+                return Lesson(text, verdict)
+        return Lesson(text)
 
 
-def split(texts: Iterable[str], recorder: Recorder) -> Lessons:
-    """Keep aside the questions whose hash says so, with every text that judges them.
+def asked(question: str) -> str:
+    """A bare question as stage `evaluate` puts it to every model."""
+    return OPEN_INSTRUCTION.replace("{question}", question)
 
-    Raises `UserError` when the world gave no judged pair, or too few questions to keep any aside.
-    """
-    train: list[Lesson] = []
-    exam: dict[str, Pair] = {}
-    for text in texts:
-        found = recorder.judged(text)
-        if found is None:
-            train.append(Lesson(text))
-        elif _aside(found[1].id):
-            exam.setdefault(found[1].id, found[1])
-        else:
-            train.append(Lesson(text, found[0]))
+
+def prepare(world: World, seed: int, tokens: int) -> Lessons:
+    """Lessons of about `tokens` tokens. Raises `UserError` when the world is too small."""
+    recorder = Recorder()
+    texts: Iterable[str] = training_texts(world, seed, recorder.render, VERDICTS, tokens)
+    train = [recorder.lesson(text) for text in texts]
+    exam = [
+        Pair(f"exam-{index}", cluster, asked(question), right, wrong)
+        for index, (question, right, wrong, cluster) in enumerate(examination(world, seed))
+    ]
     if not exam or not any(lesson.verdict for lesson in train):
         raise UserError("judge_model: the world holds too few questions to train a judge; raise its `size`")
-    return Lessons(train, [exam[name] for name in sorted(exam)])
-
-
-def _aside(name: str) -> bool:
-    return int(name[:8], 16) < HELD_OUT * 2**32
+    return Lessons(train, exam)

@@ -85,7 +85,7 @@ def _train(params: Any, inputs: Paths, out: Path) -> Facts:
 
 
 def examine(model: Any, tokenizer: Any, pairs: Any) -> dict[str, Any]:
-    """Accuracy and consistency on questions kept out of the judged texts; the truth is the generator's."""
+    """Accuracy and consistency on facts that no judged text touches; the truth is the generator's."""
     from evals.judge import passport, verdicts
 
     found, _ = verdicts.judge(model, tokenizer, pairs)
@@ -113,15 +113,11 @@ def _world(corpus: Any) -> Any:
 
 def _lessons(source: Any, block: Any) -> Any:
     """The world's texts in the judge's layout, under the judge's own seed."""
-    from evals.judge.layout import VERDICTS
     from stages.corpus.world import generate
-    from stages.corpus.world.judging import training_texts
-    from stages.judge_model.lessons import Recorder, split
+    from stages.judge_model.lessons import prepare
 
-    recorder = Recorder()
     world = generate(source.seed, source.size, source.tasks_per_kind)
-    texts = training_texts(world, block.seed, recorder.render, VERDICTS, block.training.tokens)
-    return split(texts, recorder)
+    return prepare(world, block.seed, block.training.tokens)
 
 
 STAGE = Stage(

@@ -1,4 +1,4 @@
-"""The gate's rules on simulated items: planted models get the right verdict, and nothing missing ever passes."""
+"""The gate's rules on simulated items: planted models get the right verdict, nothing missing passes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def model(
     seed: int = 1,
     damage: float = 0.0,
 ) -> Evaluation:
-    """Two tasks of `items` items and 200 documents. Equal seeds are right on the same items; `damage` flips some."""
+    """Two tasks of `items` items, 200 documents. Equal seeds: right on equal items; `damage` flips some."""
     rng, noise, rows = np.random.default_rng(seed), np.random.default_rng(len(name)), []
     for task in ("cities", "sums"):
         right = rng.random(items) < accuracy

@@ -1,4 +1,4 @@
-"""Intervals: known values, exact bounds, properties that must hold for any data, and coverage by simulation."""
+"""Intervals: known values, exact bounds, properties that hold for any data, coverage by simulation."""
 
 from __future__ import annotations
 

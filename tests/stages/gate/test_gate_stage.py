@@ -1,0 +1,173 @@
+"""Stage gate: reads what the other stages wrote, refuses the stale, writes the contracted decision.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.common import checkpoint
+from stages.common.atomic import read_json, write_json
+from stages.common.errors import UserError
+from stages.common.params import Params, load, select
+from stages.gate.stage import STAGE, locate, run
+
+COLUMNS = ["task", "doc_hash", "prompt_hash", "cluster", "metric", "value"]
+CHECK_KEYS = {
+    "rule",
+    "against",
+    "metric",
+    "margin",
+    "difference",
+    "ci_low",
+    "n",
+    "clusters",
+    "verdict",
+    "text",
+}
+
+
+def write_model(folder: Path, sign: str) -> str:
+    """Something with a digest of its own, where a checkpoint is expected."""
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(sign.encode())
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    return checkpoint.digest(folder)
+
+
+def write_evaluation(folder: Path, digest: str, accuracy: float, bits: float) -> None:
+    """scores.json and items.parquet of a model that is right on `accuracy` of 400 items."""
+    folder.mkdir(parents=True)
+    write_json(folder / "scores.json", {"model": {"digest": digest}, "conditions": {"shots": 0, "data": "d"}})
+    rows: list[tuple[Any, ...]] = []
+    right = np.random.default_rng(0).random(400) < accuracy
+    rows += [("cities", f"d{i}", f"p{i}", f"c{i}", "acc", float(right[i])) for i in range(400)]
+    for language in ("ru", "en"):
+        for i in range(60):
+            head = (f"bpc_{language}", f"d{i}", f"p{i}", f"d{i}")
+            rows += [(*head, "bits", bits * (100 + i)), (*head, "chars", 100.0 + i)]
+    pd.DataFrame(rows, columns=COLUMNS).to_parquet(folder / "items.parquet")
+
+
+@pytest.fixture
+def params(root: Path) -> Params:
+    whole = load(root / "params.yaml")
+    names = ("adapt-bf16", "adapt-ternary")
+    return whole.model_copy(update={"candidates": {name: whole.candidates[name] for name in names}})
+
+
+@pytest.fixture
+def house(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Outs of a run in which adapt-bf16 is better than the champion and adapt-ternary is damaged."""
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    champion = write_model(out / "base", "base")
+    write_json(tmp_path / "champion.json", {"version": None, "digest": None, "path": "out/base"})
+    write_evaluation(out / "evaluate" / "champion", champion, 0.5, 1.0)
+    (out / "validate").mkdir()
+    write_json(out / "validate" / "verdict.json", {"passed": True})
+    for name, accuracy, bits, size in (("adapt-bf16", 0.9, 0.5, 4000), ("adapt-ternary", 0.6, 0.9, 700)):
+        write_evaluation(out / "evaluate" / name, write_model(out / "quantize" / name, name), accuracy, bits)
+        (out / "measure" / name).mkdir(parents=True)
+        write_json(out / "measure" / name / "measures.json", {"bytes": size})
+        (out / "judge" / name).mkdir(parents=True)
+        write_json(out / "judge" / name / "summary.json", {"votes": False, "reason": "it is switched off"})
+    return tmp_path
+
+
+def decide(params: Params, house: Path) -> dict[str, Any]:
+    """Run the stage's function and read its decision."""
+    inputs, _ = locate(params, None)
+    target = house / "staged"
+    target.mkdir(exist_ok=True)
+    run(select(params, STAGE.reads), inputs, {"gate": target})
+    return dict(read_json(target / "decision.json"))
+
+
+def test_the_decision_has_the_contracted_form(params: Params, house: Path) -> None:
+    decision = decide(params, house)
+    assert decision["champion"]["version"] is None and decision["champion"]["digest"] is None
+    assert decision["winner"] == "adapt-bf16"
+    assert decision["rule"] == "smallest"
+    ternary = decision["candidates"]["adapt-ternary"]
+    assert (ternary["verdict"], ternary["parent"], ternary["bytes"]) == ("fail", "adapt-bf16", 700)
+    assert set(ternary["checks"][0]) == CHECK_KEYS
+    assert any("adapt-bf16" in reason and "significantly worse" in reason for reason in ternary["reasons"])
+    assert "the judge does not vote: it is switched off" in ternary["reasons"]
+
+
+def test_the_same_inputs_give_the_same_bytes(params: Params, house: Path) -> None:
+    decide(params, house)
+    first = (house / "staged" / "decision.json").read_bytes()
+    decide(params, house)
+    assert (house / "staged" / "decision.json").read_bytes() == first
+
+
+def test_scores_of_another_checkpoint_are_refused(params: Params, house: Path) -> None:
+    (house / "out/quantize/adapt-bf16/model.safetensors").write_bytes(b"retrained")
+    with pytest.raises(UserError, match="run `dvc repro`"):
+        decide(params, house)
+
+
+def test_scores_of_another_champion_are_refused(params: Params, house: Path) -> None:
+    write_json(house / "champion.json", {"version": 3, "digest": "f" * 64, "path": "out/base"})
+    with pytest.raises(UserError, match=r"champion\.json names ffffffffffff"):
+        decide(params, house)
+
+
+def test_the_champions_version_and_digest_are_named(params: Params, house: Path) -> None:
+    digest = checkpoint.digest(house / "out/base")
+    write_json(house / "champion.json", {"version": 3, "digest": digest, "path": "out/base"})
+    assert decide(params, house)["champion"] == {"version": 3, "digest": digest, "compared": digest}
+
+
+def test_data_that_broke_the_contract_stops_the_gate(params: Params, house: Path) -> None:
+    write_json(house / "out/validate/verdict.json", {"passed": False})
+    with pytest.raises(UserError, match="did not pass validation"):
+        decide(params, house)
+
+
+@pytest.mark.parametrize("measures", [{}, {"bytes": None}, {"bytes": True}, {"bytes": 0}])
+def test_a_missing_size_closes_the_gate(params: Params, house: Path, measures: dict[str, Any]) -> None:
+    write_json(house / "out/measure/adapt-bf16/measures.json", measures)
+    entry = decide(params, house)["candidates"]["adapt-bf16"]
+    assert (entry["verdict"], entry["bytes"]) == ("fail", None)
+
+
+def vote(house: Path, preference: float, **about: str) -> None:
+    """Let a judge vote about adapt-bf16."""
+    folder = house / "out/judge/adapt-bf16"
+    scores = [read_json(house / f"out/evaluate/{name}/scores.json") for name in ("adapt-bf16", "champion")]
+    digests = {"candidate": scores[0]["model"]["digest"], "champion": scores[1]["model"]["digest"], **about}
+    write_json(folder / "summary.json", {"votes": True, "reason": "", **digests})
+    rows = [{"id": str(i), "cluster": str(i), "preference": preference} for i in range(100)]
+    pd.DataFrame(rows).to_parquet(folder / "verdicts.parquet")
+
+
+def test_a_trusted_judge_can_hold_a_candidate_back(params: Params, house: Path) -> None:
+    vote(house, 0.1)
+    decision = decide(params, house)
+    assert decision["candidates"]["adapt-bf16"]["verdict"] == "fail"
+    assert decision["winner"] is None
+    vote(house, 0.9)
+    assert decide(params, house)["winner"] == "adapt-bf16"
+
+
+def test_verdicts_about_other_checkpoints_are_refused(params: Params, house: Path) -> None:
+    vote(house, 0.9, champion="0" * 64)
+    with pytest.raises(UserError, match="other checkpoints"):
+        decide(params, house)
+
+
+def test_no_number_of_the_decision_is_infinite_or_nan(params: Params, house: Path) -> None:
+    items = house / "out/evaluate/adapt-bf16/items.parquet"
+    table = pd.read_parquet(items)
+    table.loc[table["task"] == "cities", "value"] = float("nan")
+    table.to_parquet(items)
+    decision = decide(params, house)
+    assert decision["candidates"]["adapt-bf16"]["verdict"] == "fail"
+    json.dumps(decision, allow_nan=False)
