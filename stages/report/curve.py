@@ -8,9 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Curve:
-    """Per language, (tokens seen, bits per character) from the start to the end of continual pretraining."""
+    """Per language, (tokens seen, bits per character) from the start to the end of continual pretraining.
+
+    `tokens` are the tokens consumed by subset.
+    """
 
     languages: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
 
     def changes(self) -> list[tuple[str, float, float, float]]:
         """(language, first, last, relative change) for every language with two points or more."""
@@ -27,4 +31,7 @@ def read_curve(training: dict[str, Any]) -> Curve:
     for point in training["points"]:
         for language, value in point["bpc"].items():
             languages.setdefault(language, []).append((int(point["tokens"]), float(value)))
-    return Curve({language: sorted(values) for language, values in sorted(languages.items())})
+    return Curve(
+        {language: sorted(values) for language, values in sorted(languages.items())},
+        dict(sorted(training["tokens"].items())),
+    )

@@ -21,7 +21,7 @@ class Data:
     defects: list[dict[str, Any]]
     claims: list[dict[str, Any]]
     contract: dict[str, Any]
-    fertility: dict[str, dict[str, Any]]
+    fertility: list[dict[str, Any]]
     gaps: list[str] = field(default_factory=list)
 
 
@@ -65,6 +65,6 @@ def read_contract(verdict: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_fertility(fertility: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """By subset: tokens per word, characters per token."""
-    return dict(fertility.get("subsets", {}))
+def read_fertility(fertility: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per subset (and language, where a subset has several) of fertility.json."""
+    return [{"name": name, **row} for name, row in sorted(fertility["subsets"].items())]

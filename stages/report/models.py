@@ -34,6 +34,15 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """One row of the table of times; `measures` is measures.json or its part `on_cpu`."""
+
+    measures: dict[str, Any]
+    length: str
+    speed: Speed
+
+
+@dataclass(frozen=True)
 class Model:
     """One row of every table. What was not measured is None or absent, never filled in."""
 
@@ -83,8 +92,17 @@ class Model:
     @property
     def speeds(self) -> dict[str, Speed]:
         """Times by prompt length; lengths that the model has no positions for are absent."""
-        prompts = (self.measures or {}).get("prompts", {})
-        return {length: speed(found) for length, found in prompts.items() if found}
+        return speeds(self.measures)
+
+    @property
+    def timings(self) -> list[Timing]:
+        """Everything timed, by device and prompt length; the CPU beside a GPU comes second."""
+        found = []
+        for measures in (self.measures, (self.measures or {}).get("on_cpu")):
+            if measures:
+                lengths = sorted(speeds(measures).items(), key=lambda item: int(item[0]))
+                found += [Timing(measures, length, times) for length, times in lengths]
+        return found
 
 
 def estimate(item: dict[str, Any] | None, key: str = "value") -> Estimate | None:
@@ -93,6 +111,11 @@ def estimate(item: dict[str, Any] | None, key: str = "value") -> Estimate | None
         return None
     low, high = item.get("ci") or (None, None)
     return Estimate(float(item[key]), low, high)
+
+
+def speeds(measures: dict[str, Any] | None) -> dict[str, Speed]:
+    """Times by prompt length, without the lengths that were refused."""
+    return {length: speed(found) for length, found in (measures or {}).get("prompts", {}).items() if found}
 
 
 def speed(found: dict[str, Any]) -> Speed:

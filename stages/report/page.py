@@ -110,6 +110,13 @@ class Page:
         return sorted({length for model in self.models for length in model.speeds}, key=int)
 
     @property
+    def gpu(self) -> bool:
+        """Whether anything was measured on a GPU."""
+        return any(
+            timing.measures.get("device") == "cuda" for model in self.models for timing in model.timings
+        )
+
+    @property
     def new_tokens(self) -> int | None:
         """How many tokens every timed run generated."""
         for model in self.models:

@@ -16,7 +16,6 @@ class Provenance:
 
     seeds: list[tuple[str, str]]
     lineage: list[tuple[str, str]]
-    tokens: list[tuple[str, int]]
     versions: list[tuple[str, str]]
 
 
@@ -26,7 +25,6 @@ def read_provenance(manifests: Mapping[str, Path]) -> Provenance:
     return Provenance(
         seeds=_seeds(read),
         lineage=_joined({name: flat(manifest.get("lineage", {})) for name, manifest in read.items()}),
-        tokens=_tokens(read),
         versions=_joined({name: flat(manifest.get("versions", {})) for name, manifest in read.items()}),
     )
 
@@ -69,11 +67,3 @@ def _seeds(read: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
             if source.get("seed") is not None:
                 rows.setdefault("embedded world", set()).add(str(source["seed"]))
     return [(name, ", ".join(sorted(values))) for name, values in sorted(rows.items())]
-
-
-def _tokens(read: Mapping[str, dict[str, Any]]) -> list[tuple[str, int]]:
-    return [
-        (f"{name}, {subset}", count)
-        for name, manifest in sorted(read.items())
-        for subset, count in sorted(manifest.get("tokens", {}).items())
-    ]

@@ -17,7 +17,7 @@ def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str,
     """Folders of results, the curve of pretraining, and manifests. Weights are not read."""
     inputs = {name: OUT / name for name in FOLDERS}
     inputs["training"] = OUT / "pretrain" / "training.json"
-    inputs |= {f"manifest {name}": sidecar(OUT / name) for name in ("corpus", "tokens")}
+    inputs["manifest corpus"] = sidecar(OUT / "corpus")
     inputs |= {
         f"manifest {name}": OUT / "quantize" / name / CHECKPOINT_MANIFEST for name in params.candidates
     }
