@@ -52,7 +52,7 @@ def _bring(params: Any, inputs: Paths, out: Path) -> Facts:
     base = {"source": params.base.source, "licence": params.base.licence, "digest": digest(out)}
     if params.base.source == "hub":
         base["id"] = params.base.path
-    return Facts(lineage={"base": base, "data": []}, notes={"parameters": parameters})
+    return Facts(lineage={"base": base, "data": {}}, notes={"parameters": parameters})
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001

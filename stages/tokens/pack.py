@@ -16,6 +16,7 @@ from stages.tokens.documents import batches
 
 WORD = re.compile(r"[^\W\d_]+")
 SAMPLED_WORDS = 200_000
+SEVERAL = "mul"
 
 
 @dataclass
@@ -61,43 +62,59 @@ class Fertility:
         }
 
 
+class _Subset:
+    """Writers, languages, licences and fertility of one subset."""
+
+    def __init__(self, out: Path, name: str, tokenizer: Any) -> None:
+        dtype = token_dtype(len(tokenizer))
+        self.writers = {
+            split: ShardWriter(out, name, split, dtype, tokenizer.eos_token_id) for split in SPLITS
+        }
+        self.fertility: dict[str, Fertility] = {}
+        self.licences: set[str] = set()
+
+    def add(self, row: dict[str, Any], ids: list[int], decoded: str) -> None:
+        self.writers[row["split"]].add(ids, len(row["text"]))
+        self.licences.add(row["licence"])
+        self.fertility.setdefault(row["language"], Fertility(row["language"])).add(row["text"], ids, decoded)
+
+    def describe(self) -> dict[str, Any]:
+        languages = sorted(self.fertility)
+        return {
+            "language": languages[0] if len(languages) == 1 else SEVERAL,
+            "licences": sorted(self.licences),
+            "licence": " AND ".join(sorted(self.licences)),
+            **{split: writer.close() for split, writer in self.writers.items()},
+        }
+
+
 def pack(documents: Path, tokenizer: Any, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write every shard below `out`; give the tables `subsets` of shards.json and of fertility.json.
 
-    Text that looks like a special token is packed as plain text. Raises `UserError` for a subset of two
-    languages or licences, and for one without a training document.
+    A subset of several languages is `mul` in shards.json (ISO 639-2) and has one entry per language, named
+    `subset:language`, in fertility.json. Text that looks like a special token is packed as plain text. Raises
+    `UserError` for a subset without a training document.
     """
-    dtype = token_dtype(len(tokenizer))
-    writers: dict[str, dict[str, ShardWriter]] = {}
-    about: dict[str, dict[str, Any]] = {}
-    fertility: dict[str, Fertility] = {}
+    found: dict[str, _Subset] = {}
     with progress(None, "packing", "documents") as bar:
         for rows in batches(documents):
             texts = [row["text"] for row in rows]
             encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             decoded = tokenizer.batch_decode(encoded, clean_up_tokenization_spaces=False)
             for row, ids, back in zip(rows, encoded, decoded, strict=True):
-                subset = row["subset"]
-                described = {"language": row["language"], "licence": row["licence"]}
-                if about.setdefault(subset, described) != described:
-                    raise UserError(
-                        f"{documents}: subset `{subset}` mixes {about[subset]} and {described}; split it"
-                    )
-                if subset not in writers:
-                    writers[subset] = {
-                        split: ShardWriter(out, subset, split, dtype, tokenizer.eos_token_id)
-                        for split in SPLITS
-                    }
-                    fertility[subset] = Fertility(row["language"])
-                writers[subset][row["split"]].add(ids, len(row["text"]))
-                fertility[subset].add(row["text"], ids, back)
+                if row["subset"] not in found:
+                    found[row["subset"]] = _Subset(out, row["subset"], tokenizer)
+                found[row["subset"]].add(row, ids, back)
             bar.advance(len(rows))
-    for subset in sorted(about):
-        about[subset] |= {split: writers[subset][split].close() for split in SPLITS}
-        if not about[subset]["train"]["documents"]:
+    shards, fertility = {}, {}
+    for name, subset in sorted(found.items()):
+        shards[name] = subset.describe()
+        if not shards[name]["train"]["documents"]:
             raise UserError(
-                f"{documents}: subset `{subset}` has no training document, only held-out ones; add text to it "
+                f"{documents}: subset `{name}` has no training document, only held-out ones; add text to it "
                 "or lower `corpus.heldout_share`"
             )
-    described = {subset: counts.describe(tokenizer) for subset, counts in sorted(fertility.items())}
-    return {subset: about[subset] for subset in sorted(about)}, described
+        for language, counts in sorted(subset.fertility.items()):
+            key = name if len(subset.fertility) == 1 else f"{name}:{language}"
+            fertility[key] = counts.describe(tokenizer)
+    return shards, fertility

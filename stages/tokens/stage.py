@@ -16,18 +16,19 @@ from stages.common.stage import OUT, Paths, Stage
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     """Write `tokenizer/`, the shards, `shards.json` and `fertility.json`."""
+    from stages.common.bpe import train_tokenizer
     from stages.common.checkpoint import load_tokenizer, save_tokenizer, tokenizer_sha256
     from stages.common.hub import base_folder
     from stages.common.training.shards import token_dtype
     from stages.tokens.documents import balanced_texts
     from stages.tokens.pack import pack
-    from stages.tokens.tokenizer import take, train
+    from stages.tokens.take import take
 
     out, documents = outputs["tokens"], inputs["corpus"] / "documents.parquet"
     folder = out / "tokenizer"
     folder.mkdir()
     if params.tokens.tokenizer == "train":
-        save_tokenizer(train(balanced_texts(documents), params.tokens.vocab_size), folder)
+        save_tokenizer(train_tokenizer(balanced_texts(documents), params.tokens.vocab_size), folder)
     elif params.base.source == "bootstrap":
         raise UserError(
             "params.yaml: `tokens.tokenizer: base` needs a base that exists; set `base.source: local` or "

@@ -30,9 +30,12 @@ def sample(shards: Shards, tokenizer: Any, sequence_limit: int) -> dict[str, Hel
     are.
 
     `sequence_limit` is the longest sequence that the model takes; longer documents are scored in pieces.
+    Subsets that mix languages (`mul`) are left out.
     """
     by_language: dict[str, list[npt.NDArray[np.int64]]] = {}
     for subset in sorted(shards.subsets):
+        if shards.subsets[subset]["language"] == "mul":
+            continue
         stream, ends = shards.tokens(subset, "heldout"), shards.ends(subset, "heldout")
         starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
         found = by_language.setdefault(shards.subsets[subset]["language"], [])
@@ -114,7 +117,7 @@ def _bits(model: Any, held: HeldOut, eos_id: int, device: str) -> float:
                 torch.from_numpy(positions(inputs_BT, eos_id).copy()),
                 {},
             ).to(device)
-            states_NH, targets_N = hidden_states(body, batch), batch.targets.flatten()
+            states_NH, targets_N = hidden_states(body, batch), batch.targets_BT.flatten()
             tokens = chunk_tokens(head.weight.shape[0])
             for states, targets in zip(states_NH.split(tokens), targets_N.split(tokens), strict=True):
                 # The end-of-text token is no character of the text, and fills the rows besides.

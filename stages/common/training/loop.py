@@ -18,7 +18,7 @@ from stages.common.training.resume import Resume, State
 if TYPE_CHECKING:
     from stages.common.params.training import Optimisation
     from stages.common.training.losses import Loss
-    from stages.common.training.sampler import Batch, Sampler
+    from stages.common.training.sampler import Batch, Batches
 
 SMOOTHING = 0.95
 SPIKE_NATS = 3.0
@@ -47,7 +47,7 @@ class Trained:
 def train(
     model: Any,
     loss: Loss,
-    sampler: Sampler,
+    sampler: Batches,
     settings: Optimisation,
     seed: int,
     device: str,
@@ -105,7 +105,7 @@ class _Run:
         self,
         model: Any,
         loss: Loss,
-        sampler: Sampler,
+        sampler: Batches,
         settings: Optimisation,
         device: str,
         optimiser: Any,
@@ -177,8 +177,8 @@ class _Run:
         state.best = state.level if state.best is None else min(state.best, state.level)
         if state.level > state.best + SPIKE_NATS:
             raise UserError(
-                f"{self.label}: the loss diverges, {state.level:.2f} at step {number} after {state.best:.2f}; "
-                f"{advice}"
+                f"{self.label}: the loss diverges, {state.level:.2f} at step {number} after "
+                f"{state.best:.2f}; {advice}"
             )
 
     def evaluated(self) -> bool:

@@ -33,7 +33,7 @@ def hidden_states(body: Any, batch: Batch) -> Tensor:
     Transformers builds the block-diagonal mask from `position_ids` only when no mask and no cache is passed.
     """
     states_BTH = body(
-        input_ids=batch.inputs, position_ids=batch.positions, attention_mask=None, use_cache=False
+        input_ids=batch.inputs_BT, position_ids=batch.positions_BT, attention_mask=None, use_cache=False
     ).last_hidden_state
     return states_BTH.flatten(0, 1)
 
@@ -61,7 +61,7 @@ def cross_entropy(model: Any, batch: Batch) -> Tensor:
     def summed(states_NH: Tensor, targets_N: Tensor) -> Tensor:
         return F.cross_entropy(head(states_NH).float(), targets_N, reduction="sum")
 
-    states_NH, targets_N = hidden_states(body, batch), batch.targets.flatten()
+    states_NH, targets_N = hidden_states(body, batch), batch.targets_BT.flatten()
     return _in_chunks(summed, chunk_tokens(head.weight.shape[0]), states_NH, targets_N) / targets_N.numel()
 
 
@@ -93,7 +93,7 @@ def distillation(teacher: Any, cross_entropy_weight: float, temperature: float, 
 
         with torch.no_grad():
             teacher_NH = hidden_states(teacher_body, batch)
-        states_NH, targets_N = hidden_states(body, batch), batch.targets.flatten()
+        states_NH, targets_N = hidden_states(body, batch), batch.targets_BT.flatten()
         tokens = chunk_tokens(head.weight.shape[0])
         return _in_chunks(summed, tokens, states_NH, teacher_NH, targets_N) / targets_N.numel()
 

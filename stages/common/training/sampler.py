@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -28,24 +28,31 @@ GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True)
 class Batch:
-    """`inputs`, `targets` and `positions`, int64 of shape (B, T); `subset_tokens`: tokens per subset."""
+    """`inputs_BT`, `targets_BT` and `positions_BT` as int64; `subset_tokens`: tokens per subset."""
 
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    positions: torch.Tensor
+    inputs_BT: torch.Tensor
+    targets_BT: torch.Tensor
+    positions_BT: torch.Tensor
     subset_tokens: Mapping[str, int]
 
     def to(self, device: str) -> Batch:
         """The same batch on `device`."""
         inputs, targets, places = (
-            tensor.to(device) for tensor in (self.inputs, self.targets, self.positions)
+            tensor.to(device) for tensor in (self.inputs_BT, self.targets_BT, self.positions_BT)
         )
         return Batch(inputs, targets, places, self.subset_tokens)
 
     def split(self, parts: int) -> list[Batch]:
         """`parts` batches of equally many rows; their token counts stay with the whole."""
-        chunks = (tensor.chunk(parts) for tensor in (self.inputs, self.targets, self.positions))
+        chunks = (tensor.chunk(parts) for tensor in (self.inputs_BT, self.targets_BT, self.positions_BT))
         return [Batch(inputs, targets, places, {}) for inputs, targets, places in zip(*chunks, strict=True)]
+
+
+class Batches(Protocol):
+    """Anything that gives the batch of a step as a pure function of it."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of `step` (from 0)."""
 
 
 def positions(inputs_BT: npt.NDArray[np.int64], eos_id: int) -> npt.NDArray[np.int64]:

@@ -98,6 +98,5 @@ class Session:
         licences.
         """
         inherited = manifest.read(parent)["lineage"] if parent else {}
-        earlier = {entry["subset"]: entry for entry in inherited.get("data", [])}
-        earlier |= {entry["subset"]: entry for entry in self.shards.lineage(mix)}
-        return {**inherited, "data": [earlier[subset] for subset in sorted(earlier)]}
+        data = {**inherited.get("data", {}), **self.shards.licences(mix)}
+        return {**inherited, "data": dict(sorted(data.items()))}

@@ -107,9 +107,6 @@ class Shards:
             if not self.subsets[subset]["train"]["tokens"]:
                 raise UserError(f"params.yaml: `{where}` names `{subset}`, which has no training document")
 
-    def lineage(self, subsets: Iterable[str]) -> list[dict[str, str]]:
-        """Subset, language and licence of the data that a training run read, sorted by subset."""
-        return [
-            {"subset": name, **{key: self.subsets[name][key] for key in ("language", "licence")}}
-            for name in sorted(subsets)
-        ]
+    def licences(self, subsets: Iterable[str]) -> dict[str, list[str]]:
+        """Licences of the data that a training run read, by subset."""
+        return {name: list(self.subsets[name]["licences"]) for name in sorted(subsets)}
