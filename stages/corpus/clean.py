@@ -36,7 +36,8 @@ class Cleaner:
     def clean(self, record: Record) -> Iterator[Outcome]:
         """One outcome for a record, or one for each part of a long one (`<id>#001`, ...)."""
         plain = normalise(record.text)
-        text = normalise(repair(record.text))
+        mended = repair(record.text)
+        text = plain if mended == record.text else normalise(mended)
         reasons = ["repaired"] if text != plain else ["normalised"] if plain != record.text else []
         parts = cut(text, self._block.max_chars)
         if len(parts) < 2:

@@ -72,12 +72,16 @@ class TestItems:
         self._hasher = hasher
         self.counts = {"items": 0, "by_13_words": 0, "whole": 0, "too_short": 0}
         runs: dict[int, list[Hashes]] = {}
+        eights: list[Hashes] = [np.empty(0, dtype=np.uint64)]
         for record in test:
             found = self._runs(record)
             self.counts["items"] += 1
             self.counts["by_13_words" if NGRAM in found else "whole" if found else "too_short"] += 1
             for size, hashes in found.items():
                 runs.setdefault(size, []).append(hashes)
+            for words in self._both(record):
+                eights.append(ngram_hashes(words, SHORTEST))
+        self._eights = np.unique(np.concatenate(eights))
         self._grams = {size: np.unique(np.concatenate(parts)) for size, parts in sorted(runs.items())}
         self._forgive(train)
 
@@ -97,11 +101,15 @@ class TestItems:
         runs = {size: np.concatenate(parts) for size, parts in found.items()}
         return {size: hashes for size, hashes in runs.items() if len(hashes)}
 
+    def _both(self, record: Record) -> tuple[Hashes, Hashes]:
+        """Words of the inputs alone, and of the item with its places filled."""
+        inputs = normal_words(filled_inputs(record["inputs"]))
+        return self._hasher(inputs), self._hasher(prompt_words(record)[0])
+
     def _forgive(self, train: Iterable[Record]) -> None:
         shared: dict[int, list[Hashes]] = {size: [] for size in self._grams}
         for record in train:
-            texts = (normal_words(filled_inputs(record["inputs"])), prompt_words(record)[0])
-            for words in map(self._hasher, texts):
+            for words in self._both(record):
                 for size, hashes in ngrams(words, self._grams).items():
                     shared[size].append(hashes)
         for size, parts in shared.items():
@@ -110,6 +118,9 @@ class TestItems:
 
     def hits(self, words: Hashes) -> int:
         """How many runs of words of a document (hashes, shape (words,)) are those of test items."""
+        # Every run of evidence begins with 8 words of its item, and hardly any document shares even those.
+        if not _common(ngram_hashes(words, SHORTEST), self._eights):
+            return 0
         runs = ngrams(words, self._grams)
         return sum(_common(runs[size], known) for size, known in self._grams.items())
 

@@ -11,8 +11,8 @@ from typing import Any
 _PAIRS = re.compile(r"[РС][\u00a0-\u00bf\u0402-\u040f\u0452-\u045f\u2018-\u203a\u20ac\u2116\u2122]")
 # Nothing outside these characters means that there is nothing to repair: misread UTF-8 always has some.
 _SOUND = re.compile(r"[ -%'-~\n\r\tА-яЁё«»—–…№“”’]*")
-_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
-_SPACES = re.compile(r"[^\S\n]+")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_SPACES = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
 _LINE_EDGE = re.compile(r" ?\n ?")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _CONTROL = re.compile(r"[\u0000-\u0008\u000e-\u001f\u007f-\u0084\u0086-\u009f]")
@@ -40,7 +40,7 @@ def repair(text: str) -> str:
 def normalise(text: str) -> str:
     """NFC, LF, no control or invisible characters, single spaces, at most one blank line. Idempotent."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
-    text = _CONTROL.sub("", text.translate(_INVISIBLE).replace("\x0b", "\n").replace("\x0c", "\n\n"))
+    text = _CONTROL.sub("", _INVISIBLE.sub("", text).replace("\x0b", "\n").replace("\x0c", "\n\n"))
     text = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
     text = _BLANK_LINES.sub("\n\n", _LINE_EDGE.sub("\n", text))
     return text.strip()
