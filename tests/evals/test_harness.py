@@ -1,4 +1,4 @@
-"""lm-eval drives our tasks: scores against answers known beforehand and log-probabilities computed directly."""
+"""lm-eval drives our tasks: scores against answers known beforehand and directly computed probabilities."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_broken_weights_are_refused_before_any_score(tokenizer: Any, weight: str
 
 
 def test_a_score_that_is_not_finite_is_no_answer(tokenizer: Any) -> None:
-    """Weights that break on some tokens only pass the first look; argmax over NaN would still name a choice."""
+    """Weights that break on few tokens pass the first look; argmax over NaN would still name a choice."""
     broken = make_model(tokenizer)
     word = tokenizer.encode(" кот")[0]
     with torch.no_grad():

@@ -131,7 +131,7 @@ def test_zero_shot_prompts_are_those_of_mera(shared_data: Path, task: str) -> No
 
 @pytest.mark.parametrize("task", GOLDEN_TASKS)
 def test_prompts_with_shots_are_those_of_mera(shared_data: Path, task: str) -> None:
-    """lm-eval joins the turns (blank line between, one space before an answer); MERA's own shots are put in."""
+    """lm-eval joins the turns (blank line between, one space before an answer); the shots are MERA's."""
     from dataclasses import replace
 
     from evals.harness import configured
