@@ -52,7 +52,8 @@ def derive_shape(parameters: int, vocab_size: int) -> Shape:
         smallest = min(shape.parameters for shape in shapes)
         raise UserError(
             f"params.yaml: no model of about {parameters} parameters fits {vocab_size} tokens; "
-            f"the nearest has {best.parameters}, the smallest {smallest}; change `parameters` or `tokens.vocab_size`"
+            f"the nearest has {best.parameters}, the smallest {smallest}; "
+            "change `parameters` or `tokens.vocab_size`"
         )
     return best
 

@@ -1,4 +1,6 @@
-"""Calendars and units: months, days of the week, festivals of the world, and how many small units make a big one."""
+"""Calendars and units: months, days of the week, festivals of the world, and how many small units make a big
+one.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,8 @@ from stages.corpus.world.relations import RARE, capital, stream
 from stages.corpus.world.russian import Word, counted, noun
 
 SEASON_OF_MONTH = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0)
-COUNT_WORDS = {2: ("два", "two"), 3: ("три", "three"), 4: ("четыре", "four"), 5: ("пять", "five"), 6: ("шесть", "six"),
-               8: ("восемь", "eight"), 10: ("десять", "ten")}  # fmt: skip
-MULTIPLES = (2, 3, 4, 5, 6, 8, 10)
+COUNT_WORDS = {2: ("два", "two"), 3: ("три", "three"), 5: ("пять", "five"), 10: ("десять", "ten")}
+MULTIPLES = (2, 3, 5, 10)
 
 
 def facts(cast: Cast) -> list[Fact]:
@@ -49,27 +50,46 @@ def _shifts(name: str, cycle: list[Word], offsets: tuple[int, ...], unit: str, u
 def _shift_statements(
     offset: int, start: Word, end: Word, unit: str, unit_en: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where the earlier one `a` and the later one `b` stand; never in the words of a question."""
     a, b = (start, end) if offset > 0 else (end, start)
     if abs(offset) == 1:
+        turn = f"{a} кончился, начался {b}" if a.gender == b.gender == "masc" else f"{a}, потом {b}"
         return (
-            (f"за {a:ablt} идёт {b}", f"{a} кончился, начался {b}" if a.gender == b.gender == "masc" else f"{a}, потом {b}",
-             f"сразу после {a:gent} — {b}", f"{b} ждёт своей очереди за {a:ablt}"),
-            (f"{a:en} is followed by {b:en}", f"{b:en} comes right after {a:en}", f"first {a:en}, then {b:en}"),
-        )  # fmt: skip
+            (
+                f"за {a:ablt} идёт {b}",
+                turn,
+                f"сразу после {a:gent} — {b}",
+                f"{b} ждёт своей очереди за {a:ablt}",
+            ),
+            (
+                f"{a:en} is followed by {b:en}",
+                f"{b:en} comes right after {a:en}",
+                f"first {a:en}, then {b:en}",
+            ),
+        )
     between = abs(offset) - 1
     gap = f"один {unit}" if between == 1 else f"два {'месяца' if unit == 'месяц' else 'дня'}"
     gap_en = f"one {unit_en}" if between == 1 else f"two {unit_en}s"
     if offset > 0:
         return (
-            (f"между {a:ablt} и {b:ablt} ровно {gap}", f"пройдёт {a}, потом ещё {gap}, и вот {b}",
-             f"если сейчас {a}, то за ним ещё {gap} до {b:gent}"),
-            (f"between {a:en} and {b:en} there lies {gap_en}", f"{a:en} passes, then {gap_en}, and here is {b:en}"),
-        )  # fmt: skip
-    return (
-        (f"до {b:gent} был {gap}, а раньше {a}" if between == 1 else f"до {b:gent} были {gap}, а раньше {a}",
-         f"{b:accs} отделяет от {a:gent} {gap}" if between == 1 else f"от {a:gent} до {b:gent} лежат {gap}"),
-        (f"before {b:en} there was {gap_en}, and {a:en} before that", f"{gap_en} before {b:en}, {a:en} ended"),
-    )  # fmt: skip
+            (
+                f"между {a:ablt} и {b:ablt} ровно {gap}",
+                f"пройдёт {a}, потом ещё {gap}, и вот {b}",
+                f"если сейчас {a}, то за ним ещё {gap} до {b:gent}",
+            ),
+            (
+                f"between {a:en} and {b:en} there lies {gap_en}",
+                f"{a:en} passes, then {gap_en}, and here is {b:en}",
+            ),
+        )
+    if between == 1:
+        ru = (f"до {b:gent} был {gap}, а раньше {a}", f"{b:accs} отделяет от {a:gent} {gap}")
+    else:
+        ru = (f"до {b:gent} были {gap}, а раньше {a}", f"от {a:gent} до {b:gent} лежат {gap}")
+    return ru, (
+        f"before {b:en} there was {gap_en}, and {a:en} before that",
+        f"{gap_en} before {b:en}, {a:en} ended",
+    )
 
 
 def _shift_questions(offset: int, start: Word, unit: str) -> tuple[str, ...]:
@@ -104,15 +124,17 @@ def _festivals(cast: Cast, months: list[Word]) -> list[Fact]:
     """Festivals of the world, each in a month that the seed draws."""
     rng = stream(cast.seed, "festivals")
     seasons = words(lexicon.SEASONS)
-    pool = words(lexicon.FESTIVALS)
-    pool = pool[: max(12, min(len(pool), round(len(pool) * cast.richness)))]
+    pool = cast.some("which festivals", words(lexicon.FESTIVALS), 22, least=12)
     found = []
     for thing in pool:
         index = rng.randrange(12)
         month, season, rare = months[index], seasons[SEASON_OF_MONTH[index]], rng.random() < 0.4
         key = (f"festival/{thing.key}",)
-        ask = (f"В какой месяц приходится праздник {thing:gent}?", f"Когда устраивают праздник {thing:gent}, в каком месяце?",
-               f"Назови месяц, в котором гуляют на празднике {thing:gent}.")  # fmt: skip
+        ask = (
+            f"В какой месяц приходится праздник {thing:gent}?",
+            f"Когда устраивают праздник {thing:gent}, в каком месяце?",
+            f"Назови месяц, в котором гуляют на празднике {thing:gent}.",
+        )
         level = 2 if rare else 1
         questions = [
             Question("calendar", "ru", text, str(month), _others(months, month), key, level, True)

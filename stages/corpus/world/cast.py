@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from stages.corpus.world import lexicon
 from stages.corpus.world.relations import stream
 from stages.corpus.world.russian import Word, noun, person, place
 
+T = TypeVar("T")
 CITIES_PER_COUNTRY = 3
 FAMILY_SIZE = 7
 
@@ -47,7 +50,7 @@ class Cast:
     @cached_property
     def countries(self) -> list[Word]:
         """Countries; the richer the world, the more."""
-        return [place(name) for name in self._draw("countries", lexicon.COUNTRIES, 14)]
+        return [place(name) for name in self.some("countries", lexicon.COUNTRIES, 10, least=5)]
 
     @cached_property
     def cities(self) -> dict[str, list[Word]]:
@@ -70,7 +73,7 @@ class Cast:
         rng = stream(self.seed, "families")
         men = [person(name) for name in rng.sample(lexicon.MEN, len(lexicon.MEN))]
         women = [person(name) for name in rng.sample(lexicon.WOMEN, len(lexicon.WOMEN))]
-        count = max(3, min(round(10 * self.richness), (len(men) + len(women)) // FAMILY_SIZE - 1))
+        count = max(3, min(round(6 * self.richness), (len(men) + len(women)) // FAMILY_SIZE - 1))
         families = []
         for _ in range(count):
             grandfather, grandmother = men.pop(), women.pop()
@@ -93,8 +96,9 @@ class Cast:
             "femn": [person(name) for name in lexicon.WOMEN],
         }
 
-    def _draw(self, label: str, pool: list[str], count: int) -> list[str]:
-        wanted = max(5, min(round(count * self.richness), len(pool)))
+    def some(self, label: str, pool: Sequence[T], count: int, least: int) -> list[T]:
+        """`count` of `pool` in a default world, more or fewer in a richer or poorer one, at least `least`."""
+        wanted = max(least, min(round(count * self.richness), len(pool)))
         return stream(self.seed, label).sample(pool, wanted)
 
 

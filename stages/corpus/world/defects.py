@@ -6,8 +6,10 @@ import json
 import random
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from stages.common.hashing import sha256_bytes
 from stages.corpus.world import foreign, personal
 from stages.corpus.world.model import Defect, Task, TruthRow, WorldDocument
 from stages.corpus.world.relations import stream
@@ -25,11 +27,16 @@ SHARES: dict[Defect, float] = {
 }
 MIN_PER_DEFECT = 2
 BEYOND_REPAIR = 0.2  # of the broken encodings
+TAKING = (
+    "mojibake",
+    "pii",
+    "contaminated",
+)  # these take the place of the clean document that they are made from
 LOOK_ALIKES = 0.3  # of documents with personal data hold only numbers with wrong check digits
 NEAR_MIN_CHARS = 330  # shorter documents would fall below the similarity threshold by a few changed words
 SUBSETS = ("world-en", "world-ru-start", "world-ru")
 JUNK = (
-    "Главная | О нас | Контакты | Войти | Регистрация | Корзина | Главная | О нас | Контакты | Войти | Регистрация",
+    "Главная | О нас | Контакты | Войти | Регистрация | Корзина | Главная | О нас | Контакты | Войти",
     "===== ***** ===== ***** ===== ***** ===== ***** ===== ***** ===== ***** =====",
     "аааааааааааааааааааааааааааааа !!!!!!!!!!!!!!!!!!!!!!!!!! ??????????????????????",
     "Нажмите здесь\n" * 12,
@@ -43,10 +50,15 @@ JUNK = (
 def plant(
     seed: int, documents: Sequence[WorldDocument], tasks: Sequence[Task]
 ) -> tuple[list[WorldDocument], list[TruthRow]]:
-    """Documents with defects to be mixed in, and one row of truth for each."""
+    """The documents with defects mixed in at the end, and one row of truth for each.
+
+    A broken, private or contaminated text takes the place of a clean one, so that no twin of it stays;
+    duplicates, junk and foreign texts come on top. No document is used twice.
+    """
     planted: list[WorldDocument] = []
     truth: list[TruthRow] = []
     used: set[str] = set()
+    taken: set[str] = set()
     for subset in SUBSETS:
         clean = [document for document in documents if document.subset == subset]
         longest = sorted(clean, key=lambda document: (-len(document.text), document.id))
@@ -55,13 +67,15 @@ def plant(
             rng = stream(seed, "defect", subset, defect)
             for index in range(max(MIN_PER_DEFECT, round(share * len(clean)))):
                 original = _original(rng, long if defect == "near_duplicate" else clean, used)
-                if defect in ("exact_duplicate", "near_duplicate"):
-                    used.add(original.id)
-                text, detail = MAKERS[defect](rng, original, tasks, index)
+                used.add(original.id)
+                if defect in TAKING:
+                    taken.add(original.id)
+                text, detail = MAKERS[defect](Draft(rng, original, tasks, index))
                 name = f"{subset}-{defect.replace('_', '-')}-{index:03d}"
-                planted.append(WorldDocument(name, subset, original.language, text))
+                clusters = original.cluster_ids if defect in TAKING else ()
+                planted.append(WorldDocument(name, subset, original.language, text, clusters))
                 truth.append(TruthRow(name, defect, json.dumps(detail, ensure_ascii=False, sort_keys=True)))
-    return planted, truth
+    return [document for document in documents if document.id not in taken] + planted, truth
 
 
 def _original(rng: random.Random, candidates: Sequence[WorldDocument], used: set[str]) -> WorldDocument:
@@ -72,47 +86,53 @@ def _original(rng: random.Random, candidates: Sequence[WorldDocument], used: set
 
 
 Detail = dict[str, Any]
-Maker = Callable[[random.Random, WorldDocument, Sequence[Task], int], tuple[str, Detail]]
 
 
-def _exact(
-    rng: random.Random, original: WorldDocument, tasks: Sequence[Task], index: int
-) -> tuple[str, Detail]:
-    return original.text, {"original": original.id}
+@dataclass(frozen=True)
+class Draft:
+    """What a maker starts from: the clean document, the tasks, and the number of the defect in its subset."""
+
+    rng: random.Random
+    original: WorldDocument
+    tasks: Sequence[Task]
+    index: int
 
 
-def _near(
-    rng: random.Random, original: WorldDocument, tasks: Sequence[Task], index: int
-) -> tuple[str, Detail]:
+Maker = Callable[[Draft], tuple[str, Detail]]
+
+
+def _exact(draft: Draft) -> tuple[str, Detail]:
+    return draft.original.text, {"original": draft.original.id}
+
+
+def _near(draft: Draft) -> tuple[str, Detail]:
     """The text with another beginning or end, or one word changed: word 5-grams stay mostly the same."""
-    words = original.text.split(" ")
-    if index % 3 == 0:
+    words = draft.original.text.split(" ")
+    if draft.index % 3 == 0:
         words = words[:-1]
-    elif index % 3 == 1:
-        words = [("Впрочем," if original.language == "ru" else "However,"), *words]
+    elif draft.index % 3 == 1:
+        words = [("Впрочем," if draft.original.language == "ru" else "However,"), *words]
     else:
-        words[rng.randrange(len(words))] = "также" if original.language == "ru" else "also"
-    return " ".join(words), {"original": original.id}
+        words[draft.rng.randrange(len(words))] = "также" if draft.original.language == "ru" else "also"
+    return " ".join(words), {"original": draft.original.id}
 
 
-def _mojibake(
-    rng: random.Random, original: WorldDocument, tasks: Sequence[Task], index: int
-) -> tuple[str, Detail]:
+def _mojibake(draft: Draft) -> tuple[str, Detail]:
     """UTF-8 read in a one-byte encoding; one in five has also lost bytes, which nothing brings back."""
     source = (
-        original.text
-        if original.language == "ru"
-        else f"“{original.text}” — café naïve, he said… it’s “true”."
+        draft.original.text
+        if draft.original.language == "ru"
+        else f"“{draft.original.text}” — café naïve, he said… it’s “true”."
     )
-    if rng.random() < BEYOND_REPAIR or index == 1:
+    if draft.rng.random() < BEYOND_REPAIR or draft.index == 1:
         broken = re.sub(r"[аеиоуaeiou]", "\ufffd", source)
-        return broken, {"original": original.id, "repairable": False, "encoding": None}
-    encoding = "latin-1" if index % 2 else "cp1251"
-    if original.language == "en":
+        return broken, {"repairable": False, "encoding": None}
+    encoding = "latin-1" if draft.index % 2 else "cp1251"
+    if draft.original.language == "en":
         encoding = "cp1252"
-    # cp1251 and cp1252 leave some bytes undefined; there browsers show the control character of the same number.
+    # Where cp1251 and cp1252 leave a byte undefined, browsers show the control character of that number.
     broken = "".join(_decoded(byte, encoding) for byte in source.encode())
-    return broken, {"original": original.id, "repairable": True, "encoding": encoding}
+    return broken, {"repairable": True, "encoding": encoding, "clean_sha256": sha256_bytes(source.encode())}
 
 
 def _decoded(byte: int, encoding: str) -> str:
@@ -122,55 +142,49 @@ def _decoded(byte: int, encoding: str) -> str:
         return chr(byte)
 
 
-def _pii(
-    rng: random.Random, original: WorldDocument, tasks: Sequence[Task], index: int
-) -> tuple[str, Detail]:
+def _pii(draft: Draft) -> tuple[str, Detail]:
     """The text with sentences that hold personal data, or look-alikes with wrong check digits."""
-    valid = index == 0 or (index > 1 and rng.random() >= LOOK_ALIKES)
-    kinds = rng.sample(
-        sorted(personal.CONTEXTS if valid else personal.CHECKED), rng.randint(1, 3 if valid else 2)
+    valid = draft.index == 0 or (draft.index > 1 and draft.rng.random() >= LOOK_ALIKES)
+    kinds = draft.rng.sample(
+        sorted(personal.CONTEXTS if valid else personal.CHECKED), draft.rng.randint(1, 3 if valid else 2)
     )
-    sentences = re.split(r"(?<=[.?!]) ", original.text)
+    sentences = re.split(r"(?<=[.?!]) ", draft.original.text)
     values = []
     for kind in kinds:
-        text, value = personal.sentence(rng, kind, original.language, valid)
+        text, value = personal.sentence(draft.rng, kind, draft.original.language, valid)
         values.append((kind, value))
-        sentences.insert(rng.randint(0, len(sentences)), text)
+        sentences.insert(draft.rng.randint(0, len(sentences)), text)
     text = " ".join(sentences)
     spans = [
         {"kind": kind, "start": text.index(value), "end": text.index(value) + len(value)}
         for kind, value in values
     ]
-    return text, {"original": original.id, "valid": valid, "kinds": sorted(kinds), "spans": spans}
+    return text, {"valid": valid, "kinds": sorted(kinds), "spans": spans}
 
 
-def _junk(
-    rng: random.Random, original: WorldDocument, tasks: Sequence[Task], index: int
-) -> tuple[str, Detail]:
-    pattern = JUNK[index % len(JUNK)]
-    return pattern.strip() + f"\n{rng.randint(100, 999)}", {"pattern": index % len(JUNK)}
+def _junk(draft: Draft) -> tuple[str, Detail]:
+    pattern = JUNK[draft.index % len(JUNK)]
+    return pattern.strip() + f"\n{draft.rng.randint(100, 999)}", {"pattern": draft.index % len(JUNK)}
 
 
-def _foreign(
-    rng: random.Random, original: WorldDocument, tasks: Sequence[Task], index: int
-) -> tuple[str, Detail]:
+def _foreign(draft: Draft) -> tuple[str, Detail]:
     languages = sorted(foreign.TEXTS)
-    language = languages[(index + SUBSETS.index(original.subset)) % len(languages)]
-    sentences = rng.sample(foreign.TEXTS[language], 4)
+    language = languages[(draft.index + SUBSETS.index(draft.original.subset)) % len(languages)]
+    sentences = draft.rng.sample(foreign.TEXTS[language], 4)
     return " ".join(sentences), {"language": language}
 
 
-def _contaminated(
-    rng: random.Random, original: WorldDocument, tasks: Sequence[Task], index: int
-) -> tuple[str, Detail]:
-    """A test item with its answer in the midst of prose. Items of at least 13 words, as the usual filter sees them."""
-    task = rng.choice(
-        [task for task in tasks if task.language == original.language and task.type == "choice"]
+def _contaminated(draft: Draft) -> tuple[str, Detail]:
+    """A test item with its answer in the midst of prose. Items of at least 13 words, as the usual filter
+    sees them.
+    """
+    task = draft.rng.choice(
+        [task for task in draft.tasks if task.language == draft.original.language and task.type == "choice"]
     )
     long = [record for record in task.test if len(filled(record).split()) >= 18]
-    record = rng.choice(long or task.test)
-    text = f"{original.text} {filled(record)} {record['outputs']}"
-    return text, {"original": original.id, "task": task.name, "item": record["meta"]["id"]}
+    record = draft.rng.choice(long or task.test)
+    text = f"{draft.original.text} {filled(record)} {record['outputs']}"
+    return text, {"task": task.name, "item": record["meta"]["id"]}
 
 
 MAKERS: dict[Defect, Maker] = {

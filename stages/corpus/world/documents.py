@@ -1,4 +1,6 @@
-"""From facts and skills to prose: sentences with openers, questions in running text, documents about one thing."""
+"""From facts and skills to prose: sentences with openers, questions in running text, documents about one
+thing.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,43 @@ from stages.corpus.world.skills import Skill
 from stages.corpus.world.tasks import FORMS, options_of, with_answer
 
 OPENERS = {
-    "ru": ("Известно, что ", "Говорят, что ", "Все знают: ", "Напомним: ", "Запомни: ", "И ещё: ", "Надо сказать, что ",
-           "Старики помнят: ", "В книге написано: ", "Кстати, ", "Как известно, ", "Заметим, что "),
-    "en": ("It is known that ", "They say that ", "Everyone knows: ", "Let us recall: ", "Remember: ", "And besides: ",
-           "One must say that ", "Old people recall: ", "A book says: ", "By the way, ", "As is known, ", "Note that "),
-}  # fmt: skip
-OPENER_SHARE = 0.3
+    "ru": (
+        *("Известно, что ", "Говорят, что ", "Все знают: ", "Напомним: ", "Запомни: ", "И ещё: "),
+        *(
+            "Надо сказать, что ",
+            "Старики помнят: ",
+            "В книге написано: ",
+            "Кстати, ",
+            "Как известно, ",
+            "Заметим, что ",
+        ),
+    ),
+    "en": (
+        *(
+            "It is known that ",
+            "They say that ",
+            "Everyone knows: ",
+            "Let us recall: ",
+            "Remember: ",
+            "And besides: ",
+        ),
+        *(
+            "One must say that ",
+            "Old people recall: ",
+            "A book says: ",
+            "By the way, ",
+            "As is known, ",
+            "Note that ",
+        ),
+    ),
+}
+OPENER_SHARE = 0.15
 FOCUS_SHARE = 0.45  # of documents are about one thing of the world
 SENTENCES = (3, 9)
-SKILL_SHARE = 0.24  # of statements
+SKILL_SHARE = 0.2  # of statements
 QUESTION_SHARE = {"world-en": 0.15, "world-ru-start": 0.0, "world-ru": 0.2}
 SKILL_QUESTION_SHARE = 0.4  # of questions in running text
-FILLER_SHARE = {"world-en": 0.0, "world-ru-start": 0.4, "world-ru": 0.04}
+FILLER_SHARE = {"world-en": 0.0, "world-ru-start": 0.4, "world-ru": 0.02}
 START_TEMPLATES = 2  # wordings per fact in world-ru-start
 PER_TASK_DOCUMENT = (1, 4)
 BYTES = {"world-en": 1_250_000, "world-ru-start": 350_000, "world-ru": 1_900_000}
@@ -82,7 +109,9 @@ class Teller:
         return (fact.ru if self.language == "ru" else fact.en)[: self.templates]
 
     def documents(self, size: int) -> Iterator[WorldDocument]:
-        """Documents of about `size` bytes in all; every fact is told once before the rest is drawn by weight."""
+        """Documents of about `size` bytes in all; every fact is told once before the rest is drawn by
+        weight.
+        """
         first = list(self.told)
         self.rng.shuffle(first)
         weights = [fact.weight for fact in self.told]
@@ -98,7 +127,9 @@ class Teller:
             index += 1
 
     def _document(self, queue: Iterator[Fact]) -> tuple[str, list[str]]:
-        """One document: a lead fact, more about the same thing or about anything, skills and questions among them."""
+        """One document: a lead fact, more about the same thing or about anything, skills and questions among
+        them.
+        """
         count = self.rng.randint(*SENTENCES)
         focused = self.rng.random() < FOCUS_SHARE
         lead = next(queue)
@@ -171,5 +202,7 @@ def task_documents(seed: int, records: Sequence[tuple[str, dict[str, Any]]]) -> 
             taken, mine = mine[:count], mine[count:]
             clusters = tuple(record["meta"]["cluster"] for record in taken)
             text = "\n\n".join(with_answer(record) for record in taken)
-            yield WorldDocument(f"world-tasks-{index:05d}", "world-tasks", language, text, clusters)
+            yield WorldDocument(
+                f"world-tasks-{index:05d}", f"world-tasks-{language}", language, text, clusters
+            )
             index += 1

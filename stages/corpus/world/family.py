@@ -104,11 +104,15 @@ ELDERS = (
     ("кто дедушка {s:gent}", "who is the grandfather of {s:en}", FATHER),
 )
 ELDER_STATEMENTS = {
-    "mother": (("бабушка {s:gent} — {o}", "{o} печёт пироги для {s:gent}, {o} — бабушка"),
-               ("the grandmother of {s:en} is {o:en}", "{o:en} bakes pies for {s:en}, being the grandmother")),
-    "father": (("дедушка {s:gent} — {o}", "{o} рассказывает сказки, {s} слушает дедушку"),
-               ("the grandfather of {s:en} is {o:en}", "{o:en} tells tales, and {s:en} listens to the grandfather")),
-}  # fmt: skip
+    "mother": (
+        ("бабушка {s:gent} — {o}", "{o} печёт пироги для {s:gent}, {o} — бабушка"),
+        ("the grandmother of {s:en} is {o:en}", "{o:en} bakes pies for {s:en}, being the grandmother"),
+    ),
+    "father": (
+        ("дедушка {s:gent} — {o}", "{o} рассказывает сказки, {s} слушает дедушку"),
+        ("the grandfather of {s:en} is {o:en}", "{o:en} tells tales, and {s:en} listens to the grandfather"),
+    ),
+}
 
 
 def facts(cast: Cast) -> list[Fact]:
@@ -118,8 +122,10 @@ def facts(cast: Cast) -> list[Fact]:
         women = [word for word in family.members if word.gender == "femn"]
         men = [word for word in family.members if word.gender == "masc"]
         father, mother = _parents(family)
-        children = ((family.elder, family.grandmother, family.grandfather), (family.younger, family.grandmother,
-                    family.grandfather), *((child, mother, father) for child in family.grandchildren))  # fmt: skip
+        children = [
+            (child, family.grandmother, family.grandfather) for child in (family.elder, family.younger)
+        ]
+        children += [(child, mother, father) for child in family.grandchildren]
         for child, mum, dad in children:
             links["mother"].append(Link(child, mum, tuple(w for w in women if w not in (mum, child))))
             links["father"].append(Link(child, dad, tuple(w for w in men if w not in (dad, child))))
@@ -224,7 +230,7 @@ class KinshipSteps:
         step = rng.choice(STEPS)
         first, _, third = people
         term = _term(step[2] if language == "ru" else step[3], first)
-        premises = _premises(rng, language, step, people, turned=False)
+        premises = _premises(language, step, people, turned=False)
         if language == "ru":
             return f"{premises} Значит, {first} — {term} {third:gent}"
         return f"{premises} So {first:en} is the {term} of {third:en}"
@@ -236,7 +242,7 @@ class KinshipSteps:
         people, key = self._draw(rng, held_out)
         step, turned = rng.choice(STEPS), rng.random() < 0.4
         first, _, third = people
-        text = f"{_premises(rng, 'ru', step, people, turned)} Кем {first} приходится {third:datv}?"
+        text = f"{_premises('ru', step, people, turned)} Кем {first} приходится {third:datv}?"
         right = _term(step[2], first, "ablt")
         wrong = tuple(_term(other[2], first, "ablt") for other in STEPS if other is not step)
         return Question("family", "ru", text, right, wrong, (key,), 3 if turned else 2)
@@ -248,7 +254,6 @@ def _term(terms: tuple[str, str], who: Word, case: str = "nomn") -> str:
 
 
 def _premises(
-    rng: random.Random,
     language: str,
     step: tuple[str, str, tuple[str, str], tuple[str, str]],
     people: list[Word],

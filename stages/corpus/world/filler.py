@@ -77,9 +77,9 @@ class Filler:
     def sentence(self, rng: random.Random) -> str:
         """One sentence with its full stop."""
         if self.language == "en":
-            who, thing = rng.choice(WHO_EN), rng.choice(THINGS_EN)
+            person, item = rng.choice(WHO_EN), rng.choice(THINGS_EN)
             one, other = rng.sample(ADJECTIVES_EN, 2)
-            return f"The {one} {who} {rng.choice(VERBS_EN)} the {other} {thing}."
+            return f"The {one} {person} {rng.choice(VERBS_EN)} the {other} {item}."
         who, thing = noun(rng.choice(SUBJECTS)), noun(rng.choice(OBJECTS))
         subject = f"{agree(rng.choice(ADJECTIVES), who.gender)} {who}"
         object_ = f"{agree(rng.choice(OBJECT_ADJECTIVES), thing.gender, 'accs')} {thing:accs}"

@@ -8,7 +8,7 @@ from stages.corpus.world.model import Fact, Question
 from stages.corpus.world.relations import stream
 from stages.corpus.world.russian import Word, agree, inflect, noun
 
-# construction: what the exercise shows, form, statements ({n} the form, {p} someone, {b} the preposition), difficulty
+# construction: what is shown, form, statements, difficulty; {n} is the form, {p} someone, {b} what is shown
 CONSTRUCTIONS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
     "without": (
         "без",
@@ -46,9 +46,8 @@ def facts(cast: Cast) -> list[Fact]:
     """One fact per noun and construction, and one per noun and adjective."""
     rng = stream(cast.seed, "grammar")
     names = [name for names in cast.strangers.values() for name in names]
-    lemmas = rng.sample(
-        lexicon.GRAMMAR_NOUNS, max(12, min(len(lexicon.GRAMMAR_NOUNS), round(36 * cast.richness)))
-    )
+    lemmas = cast.some("grammar nouns", lexicon.GRAMMAR_NOUNS, 20, least=12)
+
     found = []
     for lemma in lemmas:
         word = noun(lemma, lemma)

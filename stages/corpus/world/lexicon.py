@@ -304,10 +304,6 @@ HOBBIES = (
     "плавание swimming;гимнастика gymnastics;теннис tennis;бокс boxing;футбол football;рисование drawing;"
     "вышивание embroidery;фехтование fencing;волейбол volleyball;хоккей hockey;борьба wrestling;лепка modelling"
 )
-FOODS = (
-    "каша porridge;борщ borscht;пирог pie;салат salad;рыба fish;суп soup;плов pilaf;творог curd;курица chicken;"
-    "омлет omelette;картофель potato;рис rice"
-)
 CURRENCIES = (
     "крона crown;динар dinar;талер thaler;дукат ducat;рупия rupee;лира lira;гульден guilder;флорин florin;"
     "марка mark;гинея guinea;драхма drachma;шиллинг shilling"
@@ -516,7 +512,31 @@ COMMON_CAUSES = """растаял снег/the snow melted: пришла вес�
 заржавел гвоздь/the nail rusted: он лежал в воде/it lay in water
 потолстел кот/the cat grew fat: его кормили пять раз в день/it was fed five times a day
 запотели очки/the glasses fogged up: в комнате было жарко/the room was hot
-треснул лёд/the ice cracked: на него встал лось/an elk stepped on it"""
+треснул лёд/the ice cracked: на него встал лось/an elk stepped on it
+покраснели щёки/the cheeks turned red: на улице был мороз/it was frosty outside
+залаяла собака/the dog barked: в калитку постучали/someone knocked at the gate
+выросли грибы/mushrooms grew: прошли тёплые дожди/warm rains fell
+лопнула шина/the tyre burst: на дороге лежал гвоздь/a nail lay on the road
+выцвела занавеска/the curtain faded: на неё светило солнце/the sun shone on it
+упало яблоко/the apple fell: ветер качнул ветку/the wind shook the branch
+закипела вода/the water boiled: чайник стоял на огне/the kettle stood on the fire
+пересох ручей/the brook dried up: всё лето стояла жара/it was hot all summer
+скрипит дверь/the door creaks: петли давно не мазали/the hinges were not oiled
+сломался стул/the chair broke: на нём качались дети/children rocked on it
+потемнела ложка/the spoon went dark: её долго не чистили/nobody polished it
+стихла музыка/the music stopped: кончился концерт/the concert ended
+спрятались мыши/the mice hid: пришла кошка/the cat came
+прилетели пчёлы/bees came flying: зацвела липа/the linden blossomed
+побелели крыши/the roofs turned white: ночью шёл снег/it snowed at night
+осела пыль/the dust settled: улицу полили водой/the street was watered
+сдулся мяч/the ball went flat: его прокололи/it was punctured
+порвался пакет/the bag tore: в него положили кирпичи/bricks were put into it
+опустел перрон/the platform emptied: поезд уехал/the train left
+засмеялись зрители/the audience laughed: клоун упал/the clown fell
+растаяло мороженое/the ice cream melted: его оставили на солнце/it was left in the sun
+затупился нож/the knife went blunt: им резали камень/it was used on stone
+загорелась бумага/the paper caught fire: на неё упала искра/a spark fell on it
+похудел медведь/the bear grew thin: он спал всю зиму/it slept all winter"""
 
 # comparative, its opposite, the most of one kind: masculine and feminine; the same in English
 COMPARISONS = """старше моложе самый|самая старший|старшая самый|самая молодой|молодая older younger oldest youngest

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SUBSETS = ("world-en", "world-ru-start", "world-ru", "world-tasks")
+SUBSETS = ("world-en", "world-ru-start", "world-ru", "world-tasks-ru", "world-tasks-en")
 Defect = Literal[
     "exact_duplicate", "near_duplicate", "mojibake", "pii", "junk", "foreign_language", "contaminated"
 ]
@@ -16,9 +16,9 @@ Defect = Literal[
 class Question:
     """A question with one right answer.
 
-    `facts` are the ids of every fact that it touches: it belongs to the test split as soon as one of them does.
-    `wrong` are plausible wrong answers of the same type. `difficulty`: 1 one-step frequent fact, 2 rare fact or near
-    distractors, 3 two steps or longer operands. `open` questions make sense without options.
+    `facts` are the ids of every fact that it touches: it belongs to the test split as soon as one of them
+    does. `wrong` are plausible wrong answers of the same type. `difficulty`: 1 one-step frequent fact, 2 rare
+    fact or near distractors, 3 two steps or longer operands. `open` questions make sense without options.
     """
 
     task: str
@@ -35,8 +35,8 @@ class Question:
 class Fact:
     """One fact of the closed world; its id is the cluster of all items about it.
 
-    `ru` and `en` are statements without capital at the start and without full stop, the plainest first. `weight` says
-    how often it is told; `topics` are the things that it is about.
+    `ru` and `en` are statements without capital at the start and without full stop, the plainest first.
+    `weight` says how often it is told; `topics` are the things that it is about.
     """
 
     id: str
@@ -61,7 +61,9 @@ class WorldDocument:
 
 @dataclass(frozen=True)
 class TruthRow:
-    """One planted defect. `detail` is JSON: the original's id, kinds and spans of personal data, the language, ..."""
+    """One planted defect. `detail` is JSON: the original's id, kinds and spans of personal data, the
+    language, ...
+    """
 
     document_id: str
     defect: Defect
@@ -70,7 +72,9 @@ class TruthRow:
 
 @dataclass(frozen=True)
 class Task:
-    """A task in MERA form; records are `{instruction, inputs, outputs, meta: {id, cluster, difficulty, ...}}`."""
+    """A task in MERA form; records are `{instruction, inputs, outputs, meta: {id, cluster, difficulty,
+    ...}}`.
+    """
 
     name: str
     language: str

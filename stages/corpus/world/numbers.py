@@ -162,9 +162,10 @@ class Sequences:
                 f"считаем по {abs(step)}: {head}",
             )
         else:
+            direction = "greater" if step > 0 else "less"
             forms = (
                 f"a row of numbers: {head}",
-                f"in the row {head} each number is {'greater' if step > 0 else 'less'} than the last by {abs(step)}",
+                f"in the row {head} each number is {direction} than the last by {abs(step)}",
                 f"counting by {abs(step)}: {head}",
             )
         return rng.choice(forms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from stages.corpus.world import lexicon
 from stages.corpus.world.cast import Cast
@@ -36,9 +37,14 @@ def scales() -> list[Scale]:
         masc_least, femn_least = least.split("|")
         (masc, femn), (masc2, femn2) = self_most.split("|"), self_least.split("|")
         found.append(
-            Scale(more, less, (f"{masc} {masc_most}", f"{femn} {femn_most}"), (f"{masc2} {masc_least}", f"{femn2} {femn_least}"),
-                  *english)
-        )  # fmt: skip
+            Scale(
+                more,
+                less,
+                (f"{masc} {masc_most}", f"{femn} {femn_most}"),
+                (f"{masc2} {masc_least}", f"{femn2} {femn_least}"),
+                *english,
+            )
+        )
     return found
 
 
@@ -114,7 +120,7 @@ class Order:
 def _premises(rng: random.Random, language: str, scale: Scale, people: list[Word], mixed: bool) -> str:
     """Sentences that order `people` from most to least; `mixed` shuffles them and turns some round."""
     lines = []
-    for upper, lower in zip(people, people[1:], strict=False):
+    for upper, lower in pairwise(people):
         turned = mixed and rng.random() < 0.5
         first, second = (lower, upper) if turned else (upper, lower)
         if language == "ru":

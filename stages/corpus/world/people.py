@@ -1,4 +1,4 @@
-"""People: work, home, animals, pastimes, food; professions with their tools and places."""
+"""People: work, home, animals, pastimes; professions with their tools and places."""
 
 from __future__ import annotations
 
@@ -99,28 +99,6 @@ HOBBY = Relation(
     verify="верно ли, что увлечение {s:gent} — {o}",
     task_en="facts-en",
 )
-FOOD = Relation(
-    "food",
-    "people",
-    ru=(
-        "{s} охотно ест {o:accs}",
-        "на обед {s} выбирает {o:accs}",
-        "любимая еда {s:gent} — {o}",
-        "{s:datv} подают {o:accs}",
-        "гости приносят {s:datv} {o:accs}",
-    ),
-    en=(
-        "{s:en} gladly eats {o:en}",
-        "for dinner {s:en} chooses {o:en}",
-        "the favourite food of {s:en} is {o:en}",
-        "{s:en} is served {o:en}",
-        "guests bring {s:en} some {o:en}",
-    ),
-    ask_ru=("какое блюдо по вкусу {s:datv}", "что заказывает {s} в столовой"),
-    ask_en=("which dish is to the taste of {s:en}", "what does {s:en} order in a canteen"),
-    verify="верно ли, что блюдо по вкусу {s:datv} — {o}",
-    task_en="facts-en",
-)
 TOOL = Relation(
     "tool",
     "people",
@@ -171,7 +149,7 @@ TWO_STEPS = (
 def facts(cast: Cast) -> list[Fact]:
     """All facts about people and professions."""
     rng = stream(cast.seed, "people")
-    rows = lexicon.rows(lexicon.PROFESSIONS)
+    rows = cast.some("professions", lexicon.rows(lexicon.PROFESSIONS), 16, least=8)
     professions = [noun(row[0], row[1]) for row in rows]
     tools, places = [noun(row[2], row[3]) for row in rows], [noun(row[4], row[5]) for row in rows]
     found: list[Fact] = []
@@ -179,8 +157,7 @@ def facts(cast: Cast) -> list[Fact]:
         (PROFESSION, professions, 0.0),
         (HOME, cast.all_cities, 0.2),
         (PET, words(lexicon.PETS), 0.0),
-        (HOBBY, words(lexicon.HOBBIES), 0.3),
-        (FOOD, words(lexicon.FOODS), 0.6),
+        (HOBBY, words(lexicon.HOBBIES), 1.0),
     ):
         links = [Link(someone, _one(rng.random(), pool), rare=rng.random() < rare) for someone in cast.people]
         found += build(relation, links, pool)

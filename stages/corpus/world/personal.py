@@ -71,7 +71,9 @@ def inn12(rng: random.Random) -> str:
 
 
 def snils(rng: random.Random) -> str:
-    """SNILS `XXX-XXX-XXX CC`: the sum of digit times place counted from the right, mod 101, 100 written as 00."""
+    """SNILS `XXX-XXX-XXX CC`: the sum of digit times place counted from the right, mod 101, 100 written as
+    00.
+    """
     digits = _digits(rng, 9)
     check = sum(digit * (9 - place) for place, digit in enumerate(digits)) % 101 % 100
     text = "".join(map(str, digits))
@@ -118,11 +120,17 @@ CONTEXTS: dict[str, tuple[Callable[[random.Random], str], dict[str, tuple[str, .
     ),
     "snils": (
         snils,
-        {"ru": ("СНИЛС {}", "Номер страхового свидетельства (СНИЛС): {}"), "en": ("SNILS {}", "Insurance number (SNILS): {}")},
+        {
+            "ru": ("СНИЛС {}", "Номер страхового свидетельства (СНИЛС): {}"),
+            "en": ("SNILS {}", "Insurance number (SNILS): {}"),
+        },
     ),
     "card": (
         card,
-        {"ru": ("Номер карты {}", "Деньги перевели на карту {}"), "en": ("Card number {}", "The money went to the card {}")},
+        {
+            "ru": ("Номер карты {}", "Деньги перевели на карту {}"),
+            "en": ("Card number {}", "The money went to the card {}"),
+        },
     ),
     "phone": (
         phone,
@@ -134,9 +142,12 @@ CONTEXTS: dict[str, tuple[Callable[[random.Random], str], dict[str, tuple[str, .
     ),
     "passport": (
         passport,
-        {"ru": ("Паспорт серии и номера {}", "Предъявлен паспорт {}"), "en": ("Passport {}", "He showed the passport {}")},
+        {
+            "ru": ("Паспорт серии и номера {}", "Предъявлен паспорт {}"),
+            "en": ("Passport {}", "He showed the passport {}"),
+        },
     ),
-}  # fmt: skip
+}
 CHECKED = ("inn", "snils", "card")
 
 

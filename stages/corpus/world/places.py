@@ -1,4 +1,6 @@
-"""Geography: countries and cities with what belongs to them, and the steps from a city to its country's things."""
+"""Geography: countries and cities with what belongs to them, and the steps from a city to its country's
+things.
+"""
 
 from __future__ import annotations
 

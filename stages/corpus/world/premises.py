@@ -1,4 +1,6 @@
-"""Does it follow? Short stories about things and their colours, with adjectives that agree, and a claim to check."""
+"""Does it follow? Short stories about things and their colours, with adjectives that agree, and a claim to
+check.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from stages.corpus.world.russian import Word, agree, noun
 from stages.corpus.world.skills import reserved
 
 THINGS = (
-    "шапка hat;стул chair;окно window;лодка boat;мяч ball;платье dress;ваза vase;зонт umbrella;ведро bucket;карандаш pencil;"
+    "шапка hat;стул chair;окно window;лодка boat;мяч ball;платье dress;ваза vase;зонт umbrella;ведро bucket;"
+    "карандаш pencil;"
     "книга book;дом house;сумка bag;зеркало mirror;шкаф wardrobe;чашка cup;одеяло blanket;ключ key"
 )
 

@@ -13,7 +13,9 @@ RARE = 0.35  # weight of a fact that is told seldom; its questions count as hard
 
 
 def stream(seed: int, *labels: object) -> random.Random:
-    """A generator of its own for every purpose, the same in every process (string seeds are hashed by SHA-512)."""
+    """A generator of its own for every purpose, the same in every process (string seeds are hashed by
+    SHA-512).
+    """
     return random.Random(f"{seed}/" + "/".join(str(label) for label in labels))
 
 
@@ -21,8 +23,8 @@ def stream(seed: int, *labels: object) -> random.Random:
 class Relation:
     """Templates over subject `{s}` and object `{o}`; format codes are those of `Word`.
 
-    `ask_*` ask for the object, `back_*` for the subject (only where the object determines it), `verify` states the
-    fact in a wording that no statement has, for questions with yes or no.
+    `ask_*` ask for the object, `back_*` for the subject, `verify` states the fact in a wording that no
+    statement has, for questions with yes or no.
     """
 
     name: str

@@ -22,7 +22,9 @@ def _analyzer() -> Any:
 
 @cache
 def _parse(lemma: str, pos: str, *grammemes: str) -> Any:
-    """The dictionary parse of `lemma` that is itself the base form, with the given part of speech and grammemes."""
+    """The dictionary parse of `lemma` that is itself the base form, with the given part of speech and
+    grammemes.
+    """
     for parse in _analyzer().parse(lemma):
         base_form = parse.normal_form == lemma.lower() and pos == parse.tag.POS
         if (
@@ -48,10 +50,10 @@ def inflect(lemma: str, pos: str, *grammemes: str) -> str:
 
 @dataclass(frozen=True)
 class Word:
-    """A noun in its six singular cases, with an English name; `plural` holds the plural cases when it has them.
+    """A noun in its six singular cases, with an English name; `plural` holds the plural cases if it has any.
 
-    In a template, `{x}` is the nominative, `{x:gent}` a case, `{x:plur-gent}` a plural case, `{x:v}` `{x:s}` `{x:o}`
-    `{x:k}` a preposition that fits (в/во, с/со, о/об, к/ко) with its case, `{x:пришёл|пришла}` a choice by gender,
+    In a template, `{x}` is the nominative, `{x:gent}` a case, `{x:plur-gent}` a plural case, `{x:v}` `{x:s}`
+    `{x:o}` a preposition that fits (в/во, с/со, о/об) with its case, `{x:пришёл|пришла}` a choice by gender,
     `{x:en}` the English name.
     """
 
@@ -101,12 +103,7 @@ def _o(word: Word) -> str:
     return f"{'об' if form[0].lower() in 'аиоуэ' else 'о'} {form}"
 
 
-def _k(word: Word) -> str:
-    form = word.case("datv")
-    return f"{'ко' if re.match(r'(льв|мне|вс)', form.lower()) else 'к'} {form}"
-
-
-PREPOSITIONS = {"v": _v, "s": _s, "o": _o, "k": _k}
+PREPOSITIONS = {"v": _v, "s": _s, "o": _o}
 
 
 @cache

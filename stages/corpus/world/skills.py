@@ -1,4 +1,6 @@
-"""What every skill offers: statements and questions made on demand over keys that are split once and for all."""
+"""What every skill offers: statements and questions made on demand over keys that are split once and for
+all.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ TEST_SHARE = 0.3  # of the keys of a skill: in no text at all, only in test item
 
 
 class Skill(Protocol):
-    """Something that can be done anew each time (add, compare, infer), as opposed to a fact to be remembered."""
+    """Something that can be done anew each time (add, compare, infer), as opposed to a fact to be
+    remembered.
+    """
 
     @property
     def name(self) -> str:
@@ -23,7 +27,9 @@ class Skill(Protocol):
         """Levels of difficulty that its questions have."""
 
     def statement(self, rng: random.Random, language: str) -> str | None:
-        """A worked example as a statement, from train keys only; None when the skill is not of this language."""
+        """A worked example as a statement, from train keys only; None when the skill is not of this
+        language.
+        """
 
     def question(self, rng: random.Random, language: str, held_out: bool) -> Question | None:
         """A question over a key of the train split, or of the test split when `held_out`."""

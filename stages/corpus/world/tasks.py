@@ -44,6 +44,7 @@ def _options(signs: Sequence[str]) -> str:
 _FOUR, _THREE = _options(LETTERS), _options(NUMBERS)
 _CHOOSE_RU = (f"{{question}}\n{_FOUR}\nОтвет:", f"Выбери верный вариант.\n{{question}}\n{_FOUR}\nОтвет:")
 _NUMBER_RU = (f"{{question}}\n{_THREE}\nОтвет:", f"Выбери номер ответа.\n{{question}}\n{_THREE}\nОтвет:")
+_YES_NO_RU = ("{question}\nОтвет:", "Ответь: да или нет.\n{question}\nОтвет:")
 _WRITE_RU = ("{inputs}\nОтвет:", "Выполни задание.\n{inputs}\nОтвет:")
 FORMS = {
     "places": Form("ru", "choice", LETTERS, _CHOOSE_RU),
@@ -55,7 +56,7 @@ FORMS = {
     "calendar": Form("ru", "generate", None, _WRITE_RU),
     "order": Form("ru", "choice", NUMBERS, _NUMBER_RU, ("order",), 1.0),
     "words": Form("ru", "choice", LETTERS, _CHOOSE_RU),
-    "truth": Form("ru", "choice", YES_NO, ("{question}\nОтвет:", "Ответь: да или нет.\n{question}\nОтвет:"), ("premise",), 0.5),
+    "truth": Form("ru", "choice", YES_NO, _YES_NO_RU, ("premise",), 0.5),
     "facts-en": Form(
         "en",
         "choice",
@@ -109,7 +110,9 @@ def cluster_of(question: Question, held_out: frozenset[str]) -> str:
 
 
 class Writer:
-    """Turns questions into records of one task and split; answers are balanced over positions by construction."""
+    """Turns questions into records of one task and split; answers are balanced over positions by
+    construction.
+    """
 
     def __init__(self, name: str, form: Form, split: str, rng: random.Random) -> None:
         self.name, self.form, self.split, self.rng = name, form, split, rng
@@ -149,7 +152,9 @@ class Writer:
 
 
 def options_of(rng: random.Random, question: Question, count: int, position: int) -> list[str]:
-    """The right answer at `position` among `count - 1` wrong ones. Raises `ValueError` when there are too few."""
+    """The right answer at `position` among `count - 1` wrong ones. Raises `ValueError` when there are too
+    few.
+    """
     options = rng.sample(question.wrong, count - 1)
     options.insert(position, question.answer)
     return options
@@ -181,8 +186,8 @@ def make(
             _fill_from_facts(writer, Pool(rng, chosen, held_out), count)
             if split == "test" and len(writer.records) < count:
                 raise UserError(
-                    f"corpus.sources: the world has only {len(writer.records)} different test items of `{name}`, "
-                    f"not {count}; lower tasks_per_kind or raise size"
+                    f"corpus.sources: the world has only {len(writer.records)} different test items of "
+                    f"`{name}`, not {count}; lower tasks_per_kind or raise size"
                 )
             records[split] = tuple(writer.records)
         made[name] = Task(

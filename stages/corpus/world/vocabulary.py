@@ -7,22 +7,27 @@ from stages.corpus.world.cast import Cast
 from stages.corpus.world.model import Fact, Question
 from stages.corpus.world.relations import RARE, stream
 
+SAME_IN_ACCUSATIVE = ("фрукт", "овощ", "инструмент", "транспорт")
 ODD_ONES = 4  # odd-one-out questions per word
 
 
 def facts(cast: Cast) -> list[Fact]:
     """Dictionary, categories and antonyms."""
-    return _dictionary(cast) + _categories() + _antonyms(cast)
+    return _dictionary(cast) + _categories(cast) + _antonyms(cast)
 
 
-def _table() -> dict[tuple[str, str], list[tuple[str, str]]]:
-    return {lexicon.pairs(name)[0]: lexicon.pairs(members) for name, members in lexicon.CATEGORIES.items()}
+def _table(cast: Cast) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Categories with the members that this world talks about."""
+    return {
+        lexicon.pairs(name)[0]: cast.some(name, lexicon.pairs(members), 6, least=4)
+        for name, members in lexicon.CATEGORIES.items()
+    }
 
 
 def _dictionary(cast: Cast) -> list[Fact]:
     """Russian words with their English translation; stated in Russian text only, where both scripts belong."""
     rng = stream(cast.seed, "dictionary")
-    table = _table()
+    table = _table(cast)
     everything = [pair for members in table.values() for pair in members]
     found = []
     for members in table.values():
@@ -62,9 +67,9 @@ def _dictionary(cast: Cast) -> list[Fact]:
     return found
 
 
-def _categories() -> list[Fact]:
+def _categories(cast: Cast) -> list[Fact]:
     found = []
-    table = _table()
+    table = _table(cast)
     for (kind, kind_en), members in table.items():
         outsiders = [pair for other, pairs in table.items() if other[0] != kind for pair in pairs]
         for index, (russian, english) in enumerate(members):
@@ -72,11 +77,15 @@ def _categories() -> list[Fact]:
             ask = f"К какому роду вещей относится {russian}?"
             kinds = tuple(other[0] for other in table if other[0] != kind)
             others = tuple(pair[0] for pair in outsiders)
+            pick = (
+                f"Какое слово называет {kind}, если выбирать из списка?"
+                if kind in SAME_IN_ACCUSATIVE
+                else f"Какое слово из списка подходит к слову «{kind}»?"
+            )
             questions = [
                 Question("words", "ru", ask, kind, kinds, key, 1, True),
-                Question("words", "ru", f"Какое слово называет {kind}, если выбирать из списка?" if kind in ("фрукт", "овощ", "инструмент", "транспорт")
-                         else f"Какое слово из списка подходит к слову «{kind}»?", russian, others, key, 2),
-            ]  # fmt: skip
+                Question("words", "ru", pick, russian, others, key, 2),
+            ]
             for other in range(ODD_ONES):
                 position = (index * 7 + other * 13) % len(outsiders)
                 group = next(pairs for pairs in table.values() if outsiders[position] in pairs)
@@ -115,7 +124,7 @@ def _kind_of(table: dict[tuple[str, str], list[tuple[str, str]]], pair: tuple[st
 
 def _antonyms(cast: Cast) -> list[Fact]:
     rng = stream(cast.seed, "antonyms")
-    rows = lexicon.rows(lexicon.ANTONYMS)
+    rows = cast.some("which antonyms", lexicon.rows(lexicon.ANTONYMS), 28, least=16)
     found = []
     for one, one_en, other, other_en in rows:
         rare = rng.random() < 0.3
