@@ -1,0 +1,134 @@
+"""Outs appear whole or not at all, whatever goes wrong while they are written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.common import atomic
+from stages.common.atomic import atomic_file, atomic_folder, disk_errors, read_json, write_json, write_text
+from stages.common.errors import UserError
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_is_written_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "deep" / "a.txt", "горн\n")
+    assert (tmp_path / "deep" / "a.txt").read_text(encoding="utf-8") == "горн\n"
+    assert _names(tmp_path / "deep") == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_interrupted_file_leaves_the_earlier_one(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(error), atomic_file(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert _names(tmp_path) == ["a.txt"]
+
+
+def test_interrupted_folder_leaves_the_earlier_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with atomic_folder(out) as folder:
+        (folder / "a").write_text("old")
+    with pytest.raises(RuntimeError), atomic_folder(out) as folder:
+        (folder / "a").write_text("new")
+        (folder / "b").write_text("new")
+        raise RuntimeError
+    assert _names(out) == ["a"]
+    assert (out / "a").read_text() == "old"
+    assert _names(tmp_path) == ["out"]
+
+
+def test_folder_replaces_all_of_the_earlier_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("a", "b"):
+        with atomic_folder(out) as folder:
+            (folder / name).write_text(name)
+    assert _names(out) == ["b"]
+
+
+def test_remains_of_a_killed_run_do_not_leak_into_the_next(tmp_path: Path) -> None:
+    remains = tmp_path / ".out.partial"
+    remains.mkdir()
+    (remains / "stale").write_text("from a killed run")
+    with atomic_folder(tmp_path / "out") as folder:
+        (folder / "a").write_text("a")
+    assert _names(tmp_path / "out") == ["a"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_is_the_users_to_mend(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(UserError, match=r"a\.txt: the disk is full; free some space"), atomic_file(path):
+        raise OSError(number, os.strerror(number))
+    assert path.read_text() == "old"
+
+
+def test_full_disk_while_syncing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    path = tmp_path / "a.json"
+    write_json(path, {"old": True})
+    monkeypatch.setattr(atomic, "_sync", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        write_json(path, {"old": False})
+    assert read_json(path) == {"old": True}
+    assert _names(tmp_path) == ["a.json"]
+
+
+def test_a_write_beyond_the_limit_of_the_file_system_leaves_the_earlier_file(tmp_path: Path) -> None:
+    """A real short write: the process may not write files beyond 4 KiB."""
+    path = tmp_path / "a.json"
+    write_json(path, [1])
+    code = (
+        "import signal, sys; from pathlib import Path; from stages.common.atomic import write_json\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "write_json(Path(sys.argv[1]), list(range(10000)))"
+    )
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    done = subprocess.run([sys.executable, "-c", code, str(path)], preexec_fn=limit, capture_output=True)
+    assert done.returncode != 0
+    assert read_json(path) == [1]
+    assert _names(tmp_path) == ["a.json"]
+
+
+def test_other_system_errors_pass_through(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="odd"), disk_errors(tmp_path):
+        raise OSError(errno.EIO, "odd")
+
+
+def test_json_has_sorted_keys_and_refuses_nan(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"я": 1, "b": [1.5, None]})
+    assert path.read_text(encoding="utf-8") == '{\n "b": [\n  1.5,\n  null\n ],\n "я": 1\n}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, float("nan"))
+    assert json.loads(path.read_text(encoding="utf-8"))["я"] == 1
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"{", "not readable as JSON"), (b"\xff", "not readable as JSON")])
+def test_broken_json_names_the_file(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_json(path)
+    assert str(path) in str(error.value)
+    with pytest.raises(UserError, match="no such file"):
+        read_json(tmp_path / "absent.json")

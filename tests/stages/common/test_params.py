@@ -1,0 +1,158 @@
+"""params.yaml: one clear line for every way to get it wrong, and nothing but the declared blocks for a stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.common.errors import UserError
+from stages.common.params import Params, load, parse, resolved, select
+from stages.common.params.schema import parent_of
+
+
+@pytest.fixture
+def values(root: Path) -> dict[str, Any]:
+    """The default parameters as plain values."""
+    return dict(yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")))
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *blocks, last = key.split(".")
+    for block in blocks:
+        values = values[int(block)] if isinstance(values, list) else values[block]
+    values[last] = value
+
+
+def _error(values: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as error:
+        parse(values, "params.yaml")
+    message = str(error.value)
+    assert message.startswith("params.yaml: ")
+    assert "\n" not in message
+    return message
+
+
+def test_the_default_file_is_valid(root: Path) -> None:
+    assert load(root / "params.yaml").corpus.sources[0].type == "world"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "parts"),
+    [
+        ("pretrain.training.learning_rat", 1, ["unknown key `pretrain.training.learning_rat`", "`learning_rate`"]),
+        ("sede", 1, ["unknown key `sede`", "did you mean `seed`?"]),
+        ("corpus.heldout_share", 0.7, ["key `corpus.heldout_share` is 0.7", "less than or equal to 0.5"]),
+        ("seed", -1, ["key `seed` is -1", "greater than or equal to 0"]),
+        ("seed", "one", ["key `seed` is 'one'", "valid integer"]),
+        ("threads", 0, ["key `threads` is 0"]),
+        ("corpus.sources", [], ["key `corpus.sources`", "at least 1 item"]),
+        ("device", "tpu", ["key `device` is 'tpu'", "'cuda'"]),
+        ("gate.alpha", float("nan"), ["key `gate.alpha`", "finite"]),
+        ("adapt.method", "magic", ["adapt", "method `magic` is not built yet"]),
+        ("base.source", "local", ["base", "source `local` needs `path`"]),
+        ("corpus.max_chars", 10, ["key `corpus.max_chars` is 10"]),
+    ],
+)
+def test_one_line_names_key_value_and_what_is_allowed(
+    values: dict[str, Any], key: str, value: Any, parts: list[str]
+) -> None:
+    _set(values, key, value)
+    message = _error(values)
+    for part in parts:
+        assert part in message
+
+
+def test_a_missing_key_is_named(values: dict[str, Any]) -> None:
+    del values["tokens"]["vocab_size"]
+    assert "key `tokens.vocab_size` is missing" in _error(values)
+
+
+def test_every_mistake_is_named_at_once(values: dict[str, Any]) -> None:
+    values["seed"], values["threads"] = -1, 0
+    message = _error(values)
+    assert "`seed`" in message
+    assert "`threads`" in message
+
+
+def test_source_of_unknown_type(values: dict[str, Any]) -> None:
+    values["corpus"]["sources"][0]["type"] = "web"
+    assert "corpus.sources.0" in _error(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"template": "{question}"}, None),
+        ({"template": "no places"}, "template names no field"),
+        ({"subset": "Bad Name"}, "corpus.sources.0"),
+        ({"language": "rus"}, "corpus.sources.0"),
+        ({"paths": []}, "corpus.sources.0"),
+    ],
+)
+def test_files_source(values: dict[str, Any], change: dict[str, Any], part: str | None) -> None:
+    source = {"type": "files", "paths": ["a"], "subset": "s", "language": "ru", "licence": "MIT"} | change
+    values["corpus"]["sources"] = [source]
+    if part is None:
+        assert parse(values, "params.yaml").corpus.sources[0].subset == "s"
+    else:
+        assert part in _error(values)
+
+
+def test_candidate_must_be_named_after_source_and_recipe(values: dict[str, Any]) -> None:
+    values["candidates"]["adapt-int8"] = {"source": "adapt", "recipe": "bf16"}
+    assert "must be named `adapt-bf16`" in _error(values)
+
+
+def test_parents_of_candidates(values: dict[str, Any]) -> None:
+    candidates = parse(values, "params.yaml").candidates
+    assert parent_of("adapt-bf16", candidates) is None
+    assert parent_of("adapt-higgs-4bit", candidates) == "adapt-bf16"
+    assert parent_of("distill-higgs-4bit", candidates) == "adapt-bf16"
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"seed: [", "not readable as YAML"),
+        (b"- a\n- b\n", "expected blocks of keys, found list"),
+        (b"", "expected blocks of keys, found NoneType"),
+        ("seed: 1 # в".encode("cp1251"), "not UTF-8 text"),
+    ],
+)
+def test_unreadable_file(tmp_path: Path, content: bytes, part: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=part) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_absent_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file; run in the project's folder"):
+        load(tmp_path / "params.yaml")
+
+
+def test_a_stage_sees_only_what_it_declares(root: Path) -> None:
+    reads = select(load(root / "params.yaml"), ("seed", "tokens"))
+    assert reads.seed == 1
+    with pytest.raises(AttributeError, match="`corpus` of params.yaml is not among those this stage declares"):
+        _ = reads.corpus
+
+
+def test_a_cell_sees_only_itself(root: Path) -> None:
+    reads = select(load(root / "params.yaml"), ("candidates",), "adapt-ternary")
+    assert resolved(reads) == {"candidates": {"adapt-ternary": {"recipe": "ternary", "source": "adapt"}}}
+
+
+def test_resolved_parameters_have_every_default(values: dict[str, Any]) -> None:
+    del values["corpus"]["max_chars"]
+    assert resolved(select(parse(values, "p"), ("corpus",)))["corpus"]["max_chars"] == 20_000
+
+
+def test_parameters_are_frozen(root: Path) -> None:
+    params: Params = load(root / "params.yaml")
+    with pytest.raises(Exception, match="frozen"):
+        params.seed = 2  # type: ignore[misc]
