@@ -1,0 +1,155 @@
+"""Stage `sources`: fingerprints change with the files and with nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages import sources
+from stages.common.errors import UserError
+from stages.common.params import Params, parse
+from stages.common.stage import execute
+from stages.sources import STAGE
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _params(root: Path, **changes: Any) -> Params:
+    values = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        block, name = key.split("__")
+        values[block][name] = value
+    return parse(values, "params.yaml")
+
+
+def _texts(*paths: str) -> list[dict[str, Any]]:
+    return [{"type": "files", "paths": list(paths), "subset": "s", "language": "ru", "licence": "MIT"}]
+
+
+def _run(params: Params) -> list[dict[str, Any]]:
+    execute(STAGE, params)
+    return list(json.loads(Path("out/sources/fingerprints.json").read_text(encoding="utf-8"))["files"])
+
+
+def test_the_embedded_world_needs_nothing_outside(project: Path, root: Path) -> None:
+    assert _run(_params(root)) == []
+
+
+def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> None:
+    for name in ("a.txt", "b.jsonl", "deep/c.txt.gz", "notes.md", "protect.jsonl", "model/config.json"):
+        path = Path("data") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    suite = Path("data/suite/task")
+    suite.mkdir(parents=True)
+    (suite / "test.jsonl").write_text("{}")
+    params = _params(
+        root,
+        corpus__sources=_texts("data/*.txt", "data/deep"),
+        corpus__protect=["data/protect.jsonl"],
+        base__source="local",
+        base__path="data/model",
+        evaluate__suites=["world", "data/suite"],
+        judge__model="data/model",
+    )
+    rows = _run(params)
+    assert [(row["key"], row["path"]) for row in rows] == [
+        ("corpus.sources.0.paths.0", "data/a.txt"),
+        ("corpus.sources.0.paths.1", "data/deep/c.txt.gz"),
+        ("corpus.protect.0", "data/protect.jsonl"),
+        ("base.path", "data/model/config.json"),
+        ("evaluate.suites.1", "data/suite/task/test.jsonl"),
+        ("judge.model", "data/model/config.json"),
+    ]
+    assert rows[0]["sha256"] == hashlib.sha256(b"a.txt").hexdigest()
+    assert rows[0]["size"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"corpus__sources": _texts("absent.jsonl")}, "corpus.sources.0.paths.0"),
+        ({"corpus__sources": _texts("absent/*.jsonl")}, "corpus.sources.0.paths.0"),
+        ({"corpus__protect": ["absent.jsonl"]}, "corpus.protect.0"),
+        ({"base__source": "local", "base__path": "absent"}, "base.path"),
+        ({"evaluate__suites": ["absent"]}, "evaluate.suites.0"),
+        ({"judge__model": "absent"}, "judge.model"),
+        ({"distill__student": "absent"}, "distill.student"),
+    ],
+)
+def test_a_missing_path_is_named_with_its_key(
+    project: Path, root: Path, change: dict[str, Any], key: str
+) -> None:
+    _run(_params(root))
+    before = Path("out/sources/fingerprints.json").read_bytes()
+    with pytest.raises(UserError, match=f"{key}: absent.*does not exist") as error:
+        _run(_params(root, **change))
+    assert "\n" not in str(error.value)
+    assert Path("out/sources/fingerprints.json").read_bytes() == before
+
+
+def test_a_file_of_unknown_form_is_refused(project: Path, root: Path) -> None:
+    Path("a.docx").touch()
+    with pytest.raises(UserError, match=r"a\.docx is none of \.jsonl, \.txt, \.parquet"):
+        _run(_params(root, corpus__sources=_texts("a.docx")))
+
+
+def test_a_judge_that_is_off_is_not_looked_for(project: Path, root: Path) -> None:
+    assert _run(_params(root, judge__model="absent", judge__enabled=False)) == []
+
+
+def test_unchanged_files_are_not_read_again(
+    project: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def count(path: Path) -> str:
+        read.append(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(sources, "sha256_file", count)
+    Path("a.txt").write_text("one")
+    params = _params(root, corpus__sources=_texts("a.txt"))
+    first = _run(params)
+    assert _run(params) == first
+    assert len(read) == 1
+
+
+def test_a_changed_file_of_the_same_size_and_age_is_noticed(project: Path, root: Path) -> None:
+    path = Path("a.txt")
+    path.write_text("one")
+    params = _params(root, corpus__sources=_texts("a.txt"))
+    first, stat = _run(params), path.stat()
+    time.sleep(0.02)
+    path.write_text("two")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert _run(params)[0]["sha256"] != first[0]["sha256"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"/a.txt": 3}', "\x00"])
+def test_a_broken_cache_is_ignored(project: Path, root: Path, content: str) -> None:
+    Path("a.txt").write_text("one")
+    Path(".gorn").mkdir()
+    Path(".gorn/fingerprints.json").write_text(content)
+    rows = _run(_params(root, corpus__sources=_texts("a.txt")))
+    assert rows[0]["sha256"] == hashlib.sha256(b"one").hexdigest()
+
+
+def test_a_lost_cache_changes_nothing(project: Path, root: Path) -> None:
+    Path("a.txt").write_text("one")
+    params = _params(root, corpus__sources=_texts("a.txt"))
+    first = _run(params)
+    Path(".gorn/fingerprints.json").unlink()
+    assert _run(params) == first
