@@ -35,9 +35,7 @@ def pairs(
     from evals.judge.verdicts import Pair
 
     if [(row["id"], row["question"]) for row in ours] != [(row["id"], row["question"]) for row in theirs]:
-        raise UserError(
-            f"{where}: the candidate and the champion had different questions; run `dvc repro`"
-        )
+        raise UserError(f"{where}: the candidate and the champion had different questions; run `dvc repro`")
     judged = [
         Pair(row["id"], row["cluster"], row["question"], row["answer"], other["answer"])
         for row, other in zip(ours, theirs, strict=True)

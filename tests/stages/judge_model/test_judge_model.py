@@ -102,7 +102,7 @@ def test_the_loss_is_the_weighted_mean_over_texts_alone() -> None:
         for place, token in enumerate([*ids, EOS]):
             w = VERDICT_WEIGHT if place == len(ids) - 1 else 1.0
             total, weight = total - w * logprobs[place, token].item(), weight + w
-    assert float(together) == pytest.approx(total / weight, rel=1e-4)
+    assert together.item() == pytest.approx(total / weight, rel=1e-4)
 
 
 @pytest.mark.slow
