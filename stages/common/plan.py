@@ -1,0 +1,238 @@
+"""What a parameter file will cost in memory, computation and bytes, without touching any weight.
+
+Models are built on torch's meta device, from the configuration of a local base or from the derived shape. A
+base on the hub that is not in the cache is unknown, and so is all that follows from it: nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from stages.common.errors import UserError
+
+FP32 = 4
+# AdamW keeps two moments and needs the gradient, all in fp32, for each trained parameter.
+TRAINED_BYTES = 3 * FP32
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage or candidate. None stands for what cannot be known before the base is on disk.
+
+    `weight_bytes`: held while training (fp32, the teacher too) or stored, for a candidate. `optimiser_bytes`:
+    gradients and moments. `activation_bytes`: what the backward pass keeps, of one part of a step. `flops`:
+    of the whole stage. `seconds`: from a measured speed, if one was given.
+    """
+
+    stage: str
+    parameters: int | None
+    weight_bytes: int | None
+    optimiser_bytes: int | None = None
+    activation_bytes: int | None = None
+    tokens: int | None = None
+    flops: float | None = None
+    seconds: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model on the meta device and what the estimates need of it."""
+
+    module: Any
+
+    @property
+    def parameters(self) -> int:
+        return sum(value.numel() for value in self.module.parameters())
+
+    @property
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """(out, in) of the linear layers of the decoder, by name; the head is left out."""
+        return {
+            name: (layer.out_features, layer.in_features)
+            for name, layer in self.module.get_decoder().named_modules()
+            if hasattr(layer, "in_features")
+        }
+
+    def forward_flops(self, sequence_length: int) -> float:
+        """Floating-point operations of one token forward: two per weight of a matrix (head included), and
+        attention over half the sequence on average (Kaplan et al. 2020, table 1, counts the same terms).
+        """
+        config = self.module.config
+        head = config.vocab_size * config.hidden_size
+        width = config.num_attention_heads * _head_width(config)
+        matrices = sum(prod(shape) for shape in self.matrices.values()) + head
+        return 2.0 * matrices + 2.0 * config.num_hidden_layers * width * sequence_length
+
+    def activation_elements(self, tokens: int) -> int:
+        """Numbers kept for the backward pass of `tokens` tokens: what each operation of a layer saves, and
+        the logits of one chunk three times (as they are, in fp32, and their softmax).
+        """
+        from stages.common.training.losses import chunk_tokens
+
+        config = self.module.config
+        queries = config.num_attention_heads * _head_width(config)
+        keys = config.num_key_value_heads * _head_width(config)
+        layer = 6 * config.hidden_size + 4 * queries + 5 * keys + 4 * config.intermediate_size
+        logits = min(tokens, chunk_tokens(config.vocab_size)) * config.vocab_size
+        return tokens * (config.num_hidden_layers * layer + 3 * config.hidden_size) + 3 * logits
+
+
+def _head_width(config: Any) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def plan(params: Any, tokens_per_second: float | None = None) -> list[Row]:
+    """A row per training stage and candidate, in the order of the graph.
+
+    `tokens_per_second` is the measured training speed of the base model on this machine; the other stages
+    are scaled from it by their FLOPs per token. Without it `seconds` is None. Raises `UserError` when a
+    named local base does not exist or a budget of parameters fits no shape.
+    """
+    base = _base_model(params)
+    rows = [*_training_rows(params, base), *_judge_rows(params)]
+    if base is not None and tokens_per_second is not None:
+        length = params.pretrain.training.sequence_length
+        speed = tokens_per_second * 3 * base.forward_flops(length)
+        rows = [_timed(row, speed) for row in rows]
+    student = _student(params, base)
+    for name, candidate in params.candidates.items():
+        model = base if candidate.source == "adapt" else student
+        stored = _stored_bytes(model, candidate.recipe) if model else None
+        rows.append(
+            Row(f"quantize {name}", model.parameters if model else None, stored, note=_unknown(model))
+        )
+    return rows
+
+
+def _timed(row: Row, flops_per_second: float) -> Row:
+    seconds = None if row.flops is None else row.flops / flops_per_second
+    return Row(**{**vars(row), "seconds": seconds})
+
+
+def _training_rows(params: Any, base: _Model | None) -> Iterator[Row]:
+    if params.base.source == "bootstrap":
+        yield _row("base", base, params.base.bootstrap.training)
+    else:
+        size = base.parameters * FP32 if base else None
+        yield Row("base", base.parameters if base else None, size, note=_unknown(base) or "taken as it is")
+    yield _row("pretrain", base, params.pretrain.training)
+    adapter = _lora_parameters(base, params.adapt) if base else 0
+    yield _row("adapt", base, params.adapt.training, trained=adapter)
+    yield _row("distill", _student(params, base), params.distill.training, teacher=base)
+
+
+def _judge_rows(params: Any) -> Iterator[Row]:
+    if not (params.judge.enabled and params.judge.model == "embedded"):
+        return
+    block = params.judge_model
+    yield _row("judge_model", _derived(block.parameters, block.vocab_size), block.training)
+
+
+def _row(
+    stage: str, model: _Model | None, settings: Any, trained: int | None = None, teacher: _Model | None = None
+) -> Row:
+    """`trained`: parameters that take a gradient, all of the model when None. `teacher` runs forward only."""
+    if model is None:
+        return Row(stage, None, None, tokens=settings.tokens, note=_unknown(model))
+    length = settings.sequence_length
+    passes = 3 if trained is None else 2
+    extra = trained if trained is not None else 0
+    flops = (
+        passes * model.forward_flops(length) + 6 * extra + (teacher.forward_flops(length) if teacher else 0)
+    )
+    part = settings.batch_size // settings.accumulate * length
+    return Row(
+        stage,
+        model.parameters,
+        FP32 * (model.parameters + extra + (teacher.parameters if teacher else 0)),
+        TRAINED_BYTES * (model.parameters if trained is None else trained),
+        FP32 * model.activation_elements(part),
+        settings.tokens,
+        flops * settings.tokens,
+    )
+
+
+def _unknown(model: _Model | None) -> str:
+    return "" if model else "unknown until the base model is on disk"
+
+
+def _base_model(params: Any) -> _Model | None:
+    if params.base.source == "bootstrap":
+        return _derived(params.base.bootstrap.parameters, params.tokens.vocab_size)
+    if params.base.source == "local":
+        folder = Path(params.base.path)
+        if not folder.is_dir():
+            raise UserError(f"params.yaml: base.path {folder} is no folder; correct it")
+        return _from_folder(folder)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return _from_folder(Path(snapshot_download(params.base.path, local_files_only=True)))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _student(params: Any, base: _Model | None) -> _Model | None:
+    if params.distill.student != "every-second-layer":
+        folder = Path(params.distill.student)
+        if not folder.is_dir():
+            raise UserError(f"params.yaml: distill.student {folder} is no folder; correct it")
+        return _from_folder(folder)
+    if base is None:
+        return None
+    import copy
+
+    config = copy.deepcopy(base.module.config)
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[::2]
+    config.num_hidden_layers = len(range(0, config.num_hidden_layers, 2))
+    return _on_meta(config)
+
+
+def _derived(parameters: int, vocab_size: int) -> _Model:
+    from stages.common.training.shape import config_of, derive_shape
+
+    return _on_meta(config_of(derive_shape(parameters, vocab_size), eos_id=0))
+
+
+def _from_folder(folder: Path) -> _Model:
+    from stages.common.checkpoint import load_config
+
+    return _on_meta(load_config(folder))
+
+
+def _on_meta(config: Any) -> _Model:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return _Model(AutoModelForCausalLM.from_config(config))
+
+
+def _lora_parameters(model: _Model, block: Any) -> int:
+    targets = set(block.target_modules)
+    shapes = (shape for name, shape in model.matrices.items() if name.rpartition(".")[2] in targets)
+    return sum(block.rank * (out + inner) for out, inner in shapes)
+
+
+def _stored_bytes(model: _Model, recipe: str) -> int:
+    """Bytes of the weights of a candidate as `lowbit` lays them out; what is not quantised is bf16."""
+    import torch
+    from lowbit.recipes import KINDS, spec_of
+
+    total = 2 * model.parameters
+    for name, shape in model.matrices.items():
+        spec = spec_of(recipe, shape, None, name)
+        if spec is not None:
+            layout = KINDS[spec["kind"]].layout(spec)
+            stored = sum(
+                prod(size) * torch.empty(0, dtype=dtype).element_size() for size, dtype in layout.values()
+            )
+            total += stored - 2 * prod(shape)
+    return total
