@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flows import champion
 from stages.common import environment
@@ -52,10 +53,11 @@ def answer(folder: Path, prompt: str, max_tokens: int, threads: int) -> str:
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{folder}: not a checkpoint that can be loaded ({one_line(error)})") from error
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model.eval()
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if tokenizer.chat_template:
         messages = [{"role": "user", "content": prompt}]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import Namespace
 from dataclasses import asdict
@@ -30,11 +31,16 @@ def run(arguments: Namespace) -> None:
         show(force=arguments.force)
         return
     from flows.processes import ending_children
+    from flows.registry import connect
+    from flows.server import TemporaryServer
 
     with ending_children():
-        from flows.retrain import retrain, settle, warm_up
+        server = None if os.environ.get("PREFECT_API_URL") else TemporaryServer()
+        connect(params.promotion)
+        from flows.retrain import retrain, settle
 
-        warm_up(params)
+        if server:
+            server.wait()
         try:
             retrain(force=arguments.force, commit=arguments.commit, verbose=arguments.verbose)
         except Exception:

@@ -69,13 +69,19 @@ def _node(graph: Any, stage: Any) -> StageNode:
     return StageNode(stage.addressing, tuple(upstream), bool(stage.always_changed), stage.desc or "")
 
 
-def changed() -> set[str]:
+def changed() -> set[str] | None:
     """Addressings of the stages that `dvc repro --single-item` would run now, judged by DVC itself.
 
-    A stage whose upstream has yet to run is listed only if its own inputs or outs differ already.
+    A stage whose upstream has yet to run is listed only if its own inputs or outs differ already. None when another
+    DVC process holds a lock, so that nobody can tell.
     """
+    from dvc.lock import LockError
+
     with open_repo() as repo:
-        return set(repo.status())
+        try:
+            return set(repo.status())
+        except LockError:
+            return None
 
 
 def forecast(nodes: list[StageNode], own_changes: set[str]) -> dict[str, str]:

@@ -44,7 +44,7 @@ def use(name: str, force: bool = False) -> str:
 
 
 def unsaved(profiles: dict[str, str]) -> bool:
-    """Whether params.yaml differs from git's copy and from every profile: overwriting would lose something."""
+    """Whether params.yaml differs from git's copy and from every profile, and would be lost."""
     if not PARAMS_FILE.exists():
         return False
     now = PARAMS_FILE.read_bytes()

@@ -227,7 +227,7 @@ class _Recorder:
 
 
 def curve_points(training: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """(step, values) of training.json: `loss` of the curve, each the mean of `every` steps, and its evaluations.
+    """(step, values) of training.json: `loss`, each the mean of `every` steps, and the evaluations.
 
     The last point of a curve may stand for fewer steps; it is shown at the end of the training.
     """

@@ -5,9 +5,7 @@ Imported only when a flow is about to run, because Prefect takes a second or mor
 
 from __future__ import annotations
 
-import os
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -24,7 +22,7 @@ from flows.publish import Published, publish
 from flows.registry import Registry, connect
 from flows.results import Results, read
 from flows.settings import in_project, make_state, prepare
-from stages.common.errors import UserError, one_line
+from stages.common.errors import one_line
 from stages.common.params import Params, load
 
 LOCK_RETRY_SECONDS: list[float] = [1, 2, 4, 8, 15, 30]
@@ -42,7 +40,7 @@ def only_locks(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_delay_seconds=LOCK_RETRY_SECONDS,
     retry_condition_fn=only_locks,
 )
-def stage(addressing: str, display: Display, force: bool) -> Any:
+def stage(addressing: str, display: Display, force: bool) -> object:
     """Reproduce one stage of dvc.yaml; its lines go to the task's log and to the terminal."""
     logger = get_run_logger()
     display.start(addressing)
@@ -61,7 +59,7 @@ def stage(addressing: str, display: Display, force: bool) -> Any:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def unchanged(addressing: str, display: Display) -> Any:
+def unchanged(addressing: str, display: Display) -> object:
     """A stage whose inputs and outs are what dvc.lock says: shown, not started."""
     display.start(addressing)
     display.end(Outcome(addressing, "unchanged", 0.0))
@@ -103,6 +101,7 @@ def run_stages(display: Display, nodes: list[graph.StageNode], force: bool) -> N
     for node in nodes:
         if changed is None and not force:
             changed = graph.changed()
+        # Unknown while another process holds a lock: then `dvc repro` finds out, and waits.
         if not force and changed is not None and node.addressing not in changed:
             unchanged.with_options(name=node.addressing, task_run_name=node.addressing)(
                 node.addressing, display
@@ -138,28 +137,6 @@ def retrain(force: bool = False, commit: bool = False, verbose: bool = False) ->
     from flows.table import render
 
     render(results, text)
-
-
-def warm_up(params: Params) -> None:
-    """Start Prefect's temporary server while MLflow is imported: both take seconds, on different cores.
-
-    Nothing to start when `PREFECT_API_URL` names a server. Raises `UserError` when a store cannot be opened
-    or the server does not come up.
-    """
-    if os.environ.get("PREFECT_API_URL"):
-        connect(params.promotion)
-        return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    with ThreadPoolExecutor(1) as pool:
-        started = pool.submit(SubprocessASGIServer().start)
-        connect(params.promotion)
-        try:
-            started.result()
-        except RuntimeError as error:
-            raise UserError(
-                f"Prefect's local server: {one_line(error)} Is {os.environ['PREFECT_HOME']} writable?"
-            ) from error
 
 
 def settle(seconds: float = 10.0) -> None:

@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from flows import ports, settings
 from flows.processes import ending_children
 from flows.registry import connect
+from flows.server import last_line
 from stages.common.errors import UserError
 from stages.common.params import load
 
@@ -57,12 +57,6 @@ def start(name: str, command: list[str], url: str) -> subprocess.Popen[bytes]:
     if not ports.wait_until(url, lambda: process.poll() is None, START_SECONDS):
         raise UserError(f"{name}: did not start ({last_line(log)}); the whole log is {log}")
     return process
-
-
-def last_line(log: Path) -> str:
-    """The last line of `log` that is not empty."""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else "no output"
 
 
 def run(mlflow_port: int, prefect_port: int) -> None:

@@ -18,6 +18,14 @@ from stages.common.params import load
 pytestmark = pytest.mark.e2e
 
 
+TRAINING = {
+    "steps": 6,
+    "tokens": {"world-en": 10},
+    "curve": {"every": 4, "loss": [3.0, 2.5]},
+    "points": [{"step": 0, "tokens": 0, "bpc": {"en": 1.5}}, {"step": 6, "tokens": 10, "bpc": {"en": 1.25}}],
+}
+
+
 def publish(registry: Registry) -> publishing.Published:
     return publishing.publish(registry, load(), reading.read())
 
@@ -27,9 +35,7 @@ def runs(registry: Registry, kind: str) -> list:
 
 
 def test_everything_is_recorded_once(project: Path, registry: Registry) -> None:
-    fakes.write(
-        project / "out/base/training.json", {"curve": [{"step": 0, "loss": 3.0}, {"step": 5, "loss": 2.5}]}
-    )
+    fakes.write(project / "out/base/training.json", TRAINING)
     fakes.write(
         project / "out/base/gorn.json", {"stage": "base", "params": {"seed": 1}, "tokens": {"world-en": 10}}
     )
@@ -43,7 +49,9 @@ def test_everything_is_recorded_once(project: Path, registry: Registry) -> None:
     assert [run.info.run_name for run in runs(registry, "champion")] == ["champion"]
     (base,) = runs(registry, "stage")
     history = registry.client.get_metric_history(base.info.run_id, "train/loss")
-    assert [(point.step, point.value) for point in history] == [(0, 3.0), (5, 2.5)]
+    assert [(point.step, point.value) for point in history] == [(4, 3.0), (6, 2.5)]
+    forgetting = registry.client.get_metric_history(base.info.run_id, "train/evaluation/bpc/en")
+    assert [(point.step, point.value) for point in forgetting] == [(0, 1.5), (6, 1.25)]
     assert base.data.metrics["tokens/world-en"] == 10
     parent = runs(registry, "pipeline")[0]
     assert base.data.tags["mlflow.parentRunId"] == parent.info.run_id
