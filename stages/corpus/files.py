@@ -18,6 +18,7 @@ from stages.corpus.record import Unreadable
 
 PLACE = re.compile(r"\{(\w+)\}")
 BATCH = 1024
+_BLOCK = 1 << 16
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -78,14 +79,51 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
             with gzip.open(path, "rb") as packed:
                 yield packed  # type: ignore[misc]
         case ".zst":
-            import zstandard
-
             with path.open("rb") as raw:
-                stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-                yield io.BufferedReader(stream)
+                yield io.BufferedReader(_ZstandardStream(raw))
         case _:
             with path.open("rb") as raw:
                 yield raw
+
+
+class _ZstandardStream(io.RawIOBase):
+    """Decompressed bytes of all frames of a file.
+
+    zstandard's own stream reader takes a truncated file for a complete one; this one raises `EOFError`.
+    """
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        import zstandard
+
+        self._raw = raw
+        self._start = zstandard.ZstdDecompressor().decompressobj
+        self._frame = self._start()
+        self._begun = False
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._next_input()
+            if not packed:
+                return 0
+            self._ready = self._frame.decompress(packed)
+            self._begun = True
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+    def _next_input(self) -> bytes:
+        """Packed bytes for the current frame, or for a new one; empty at the end of the last frame."""
+        left = b""
+        if self._begun and self._frame.eof:
+            left, self._frame, self._begun = self._frame.unused_data, self._start(), False
+        packed = left or self._raw.read(_BLOCK)
+        if not packed and self._begun:
+            raise EOFError("the last frame ends too early")
+        return packed
 
 
 def _decode(data: bytes, path: Path, offset: int) -> str:

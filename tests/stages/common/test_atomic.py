@@ -123,7 +123,9 @@ def test_json_has_sorted_keys_and_refuses_nan(tmp_path: Path) -> None:
     assert json.loads(path.read_text(encoding="utf-8"))["я"] == 1
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"{", "not readable as JSON"), (b"\xff", "not readable as JSON")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"{", "not readable as JSON"), (b"\xff", "not readable as JSON")]
+)
 def test_broken_json_names_the_file(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""params.yaml: one clear line for every way to get it wrong, and nothing but the declared blocks for a stage."""
+"""params.yaml: one clear line for every mistake, and nothing but the declared blocks for a stage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ def test_the_default_file_is_valid(root: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "parts"),
     [
-        ("pretrain.training.learning_rat", 1, ["unknown key `pretrain.training.learning_rat`", "`learning_rate`"]),
+        (
+            "pretrain.training.learning_rat",
+            1,
+            ["unknown key `pretrain.training.learning_rat`", "`learning_rate`"],
+        ),
         ("sede", 1, ["unknown key `sede`", "did you mean `seed`?"]),
         ("corpus.heldout_share", 0.7, ["key `corpus.heldout_share` is 0.7", "less than or equal to 0.5"]),
         ("seed", -1, ["key `seed` is -1", "greater than or equal to 0"]),
@@ -131,14 +135,16 @@ def test_unreadable_file(tmp_path: Path, content: bytes, part: str) -> None:
 
 
 def test_absent_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file; run in the project's folder"):
+    with pytest.raises(UserError, match="no such file; run in the project"):
         load(tmp_path / "params.yaml")
 
 
 def test_a_stage_sees_only_what_it_declares(root: Path) -> None:
     reads = select(load(root / "params.yaml"), ("seed", "tokens"))
     assert reads.seed == 1
-    with pytest.raises(AttributeError, match="`corpus` of params.yaml is not among those this stage declares"):
+    with pytest.raises(
+        AttributeError, match="`corpus` of params.yaml is not among those this stage declares"
+    ):
         _ = reads.corpus
 
 

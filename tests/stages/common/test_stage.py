@@ -73,7 +73,11 @@ def test_a_checkpoint_carries_its_manifest_inside(project: Path) -> None:
     [
         (UserError("bad\n  thing"), 1, "x: bad thing\n"),
         (ValueError("odd"), 70, "x: internal error, ValueError: odd (-v shows the traceback)\n"),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "the disk is full; free some space and run again\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "the disk is full; free some space and run again\n",
+        ),
     ],
 )
 def test_a_failure_is_one_line_and_leaves_the_earlier_outs(
@@ -120,7 +124,9 @@ def test_a_missing_input_is_named(project: Path, capsys: pytest.CaptureFixture[s
     assert not Path("out").exists()
 
 
-def test_reading_an_undeclared_block_is_our_mistake(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reading_an_undeclared_block_is_our_mistake(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def peek(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         """Reads what it does not declare."""
         return Facts(notes={"n": params.threads})
@@ -138,7 +144,7 @@ def test_remains_of_a_killed_run_do_not_get_into_the_out(project: Path) -> None:
 
 
 def test_cells(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stage = _stage(cells=lambda params: ["a", "b"])
+    stage = _stage(cells=lambda _: ["a", "b"])
     assert main(stage, ["a"]) == 0
     assert Path("out/a/a.txt").exists()
     assert main(stage, ["c"]) == 1
@@ -166,7 +172,9 @@ def test_exit_statuses_of_the_real_command(project: Path) -> None:
     assert "unknown key `sed`; did you mean `seed`?" in mistyped.stderr
     assert mistyped.stderr.count("\n") == 1
 
-    Path("params.yaml").write_text(text.replace("heldout_share: 0.04", "heldout_share: 4", 1), encoding="utf-8")
+    Path("params.yaml").write_text(
+        text.replace("heldout_share: 0.04", "heldout_share: 4", 1), encoding="utf-8"
+    )
     out_of_range = _command("stages.sources")
     assert out_of_range.returncode == 1
     assert "key `corpus.heldout_share` is 4" in out_of_range.stderr
@@ -179,8 +187,11 @@ def test_exit_statuses_of_the_real_command(project: Path) -> None:
 def test_our_own_mistake_ends_with_70(project: Path) -> None:
     code = (
         "import sys\nfrom stages.common.stage import main\nfrom stages.sources import STAGE\n"
-        "import stages.sources\nstages.sources.named_paths = lambda params: 1 / 0\nsys.exit(main(STAGE, []))"
+        "import stages.sources\nstages.sources.named_paths = lambda _: 1 / 0\nsys.exit(main(STAGE, []))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 70
-    assert done.stderr == "sources: internal error, ZeroDivisionError: division by zero (-v shows the traceback)\n"
+    assert (
+        done.stderr
+        == "sources: internal error, ZeroDivisionError: division by zero (-v shows the traceback)\n"
+    )
