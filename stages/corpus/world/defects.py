@@ -33,7 +33,7 @@ TAKING = (
     "contaminated",
 )  # these take the place of the clean document that they are made from
 LOOK_ALIKES = 0.3  # of documents with personal data hold only numbers with wrong check digits
-NEAR_MIN_CHARS = 330  # shorter documents would fall below the similarity threshold by a few changed words
+NEAR_MIN_WORDS = 60  # shorter documents would fall below the similarity threshold by a few changed words
 SUBSETS = ("world-en", "world-ru-start", "world-ru")
 JUNK = (
     "Главная | О нас | Контакты | Войти | Регистрация | Корзина | Главная | О нас | Контакты | Войти",
@@ -61,8 +61,9 @@ def plant(
     taken: set[str] = set()
     for subset in SUBSETS:
         clean = [document for document in documents if document.subset == subset]
-        longest = sorted(clean, key=lambda document: (-len(document.text), document.id))
-        long = [document for document in longest if len(document.text) >= NEAR_MIN_CHARS] or longest[:10]
+        words = {document.id: len(document.text.split()) for document in clean}
+        longest = sorted(clean, key=lambda document: (-words[document.id], document.id))
+        long = [document for document in longest if words[document.id] >= NEAR_MIN_WORDS] or longest[:10]
         for defect, share in SHARES.items():
             rng = stream(seed, "defect", subset, defect)
             for index in range(max(MIN_PER_DEFECT, round(share * len(clean)))):

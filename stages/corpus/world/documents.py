@@ -50,7 +50,7 @@ OPENERS = {
 }
 OPENER_SHARE = 0.15
 FOCUS_SHARE = 0.45  # of documents are about one thing of the world
-SENTENCES = (3, 9)
+SENTENCES = (3, 12)
 SKILL_SHARE = 0.2  # of statements
 QUESTION_SHARE = {"world-en": 0.15, "world-ru-start": 0.0, "world-ru": 0.2}
 SKILL_QUESTION_SHARE = 0.4  # of questions in running text

@@ -58,7 +58,9 @@ ASK_MINUS = {
 
 
 def operands(rng: random.Random) -> tuple[int, int]:
-    """Two operands, the greater first; a third each: one digit without carry, one digit with it, two digits."""
+    """Two operands, the greater first; a third each: one digit without carry, one digit with it,
+    two digits.
+    """
     kind = rng.randrange(3)
     while True:
         a, b = rng.randint(2, LIMIT - 2), rng.randint(1, 9)

@@ -16,7 +16,9 @@ from stages.corpus.world.skills import reserved
 
 @dataclass(frozen=True)
 class Scale:
-    """One scale in both languages: comparatives up and down, superlatives up and down (masculine, feminine)."""
+    """One scale in both languages: comparatives up and down, superlatives up and down (masculine,
+    feminine).
+    """
 
     more: str
     less: str
@@ -85,7 +87,9 @@ class Order:
         return f"{premises} So the {scale.most_en if top else scale.least_en} here is {winner:en}"
 
     def question(self, rng: random.Random, language: str, held_out: bool) -> Question:
-        """Level 1: two people; level 2: three in order; level 3: three, premises shuffled and turned round."""
+        """Level 1: two people; level 2: three in order; level 3: three, premises shuffled and
+        turned round.
+        """
         level = rng.choice((1, 2, 3))
         people, key = self._people(rng, 2 if level == 1 else 3, held_out)
         scale = rng.choice(self.scales)

@@ -23,7 +23,9 @@ THINGS = (
 
 @dataclass(frozen=True)
 class Premises:
-    """Someone has up to three coloured things; is this one of that colour? The cluster is the set of things."""
+    """Someone has up to three coloured things; is this one of that colour? The cluster is the set
+    of things.
+    """
 
     cast: Cast
     name: str = "premise"

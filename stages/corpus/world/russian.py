@@ -38,7 +38,9 @@ def _parse(lemma: str, pos: str, *grammemes: str) -> Any:
 
 @cache
 def inflect(lemma: str, pos: str, *grammemes: str) -> str:
-    """The form of `lemma` with `grammemes`, for example `inflect("книга", "NOUN", "gent", "plur")` -> книг."""
+    """The form of `lemma` with `grammemes`, for example `inflect("книга", "NOUN", "gent",
+    "plur")` -> книг.
+    """
     known = tuple(item for item in grammemes if item == "Name")
     wanted = {item for item in grammemes if item != "Name"}
     form = _parse(lemma, pos, *known).inflect(wanted)

@@ -25,7 +25,9 @@ def _table(cast: Cast) -> dict[tuple[str, str], list[tuple[str, str]]]:
 
 
 def _dictionary(cast: Cast) -> list[Fact]:
-    """Russian words with their English translation; stated in Russian text only, where both scripts belong."""
+    """Russian words with their English translation; stated in Russian text only, where both
+    scripts belong.
+    """
     rng = stream(cast.seed, "dictionary")
     table = _table(cast)
     everything = [pair for members in table.values() for pair in members]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_subject_and_predicate_agree_in_all_statements():
         sentence = filler.sentence(rng)
         tokens = re.findall(r"\w+", sentence.lower())
         agreeing = 0
-        for one, other in zip(tokens, tokens[1:], strict=False):
+        for one, other in pairwise(tokens):
             tags_one = [p.tag for p in analyzer.parse(one) if p.tag.POS == "ADJF"]
             tags_other = [p.tag for p in analyzer.parse(other) if p.tag.POS == "NOUN"]
             agreeing += any(

@@ -80,7 +80,7 @@ def test_question_form_takes_15_to_25_percent_of_russian_sentences(world):
 
 
 def test_world_tasks_are_mostly_russian(world):
-    languages = Counter(d.language for d in world.documents if d.subset == "world-tasks")
+    languages = Counter(d.language for d in world.documents if d.subset.startswith("world-tasks"))
     assert 0.02 < languages["en"] / sum(languages.values()) < 0.25
 
 
@@ -147,11 +147,11 @@ def test_broken_encodings_are_repairable_or_said_not_to_be(world):
         if row.defect != "mojibake":
             continue
         detail = json.loads(row.detail)
-        fixed = ftfy.fix_text(texts[row.document_id])
+        fixed = ftfy.fix_encoding(texts[row.document_id])
+        assert texts[row.document_id] != fixed or not detail["repairable"]
         if detail["repairable"]:
-            original = texts[detail["original"]]
             repaired += 1
-            assert ftfy.fix_text(original)[:40] in fixed, row
+            assert hashlib.sha256(fixed.encode()).hexdigest() == detail["clean_sha256"], row
         else:
             hopeless += 1
             assert "\ufffd" in fixed
