@@ -96,7 +96,7 @@ class TestItems:
         if len(words) >= LONG:
             count = np.convolve(np.array(own, dtype=np.int64), np.ones(NGRAM, dtype=np.int64), "valid")
             found[NGRAM].append(ngram_hashes(hashes, NGRAM)[count >= MOSTLY])
-        elif len(inputs) >= SHORTEST:
+        elif words and len(inputs) >= SHORTEST:
             found.setdefault(len(words), []).append(ngram_hashes(hashes, len(words)))
         runs = {size: np.concatenate(parts) for size, parts in found.items()}
         return {size: hashes for size, hashes in runs.items() if len(hashes)}

@@ -141,7 +141,8 @@ _RULES: tuple[tuple[str, re.Pattern[str], Check], ...] = (
         re.compile(r"(?<!\d)(?:\d{15}|\d{13})(?!\d)"),
         _ogrn,
     ),
-    ("phone", re.compile(r"(?<![\w+])\+\d{1,3}(?:[ \u00a0().-]{0,2}\d{1,4}){2,6}(?!\d)"), _phone),
+    ("phone", re.compile(r"(?<![\w+])\+7(?:[ \u00a0().-]{0,2}\d){10}(?!\d)"), _phone),
+    ("phone", re.compile(r"(?<![\w+])\+[1-9](?:[ \u00a0().-]{0,2}\d){9,14}(?!\d)"), _phone),
     (
         "phone",
         re.compile(r"(?<![\d+.,-])[78][ -]?\(?\d{3}\)?[ -]?\d{3}[ -]?\d{2}[ -]?\d{2}(?![\d]|[.,]\d)"),
@@ -181,10 +182,12 @@ def _overlap(a: Find, b: Find) -> bool:
 
 def redact(text: str, language: str) -> tuple[str, Counter[str]]:
     """(`text` with typed placeholders in the language of the document, counts by kind)."""
-    found = find(text)
-    if not found:
-        return text, Counter()
-    return "".join(_pieces(text, found, language)), Counter(place.kind for place in found)
+    counts: Counter[str] = Counter()
+    # What two matches shared belongs to one of them; the rest of the other may need a second look.
+    while found := find(text):
+        text = "".join(_pieces(text, found, language))
+        counts.update(place.kind for place in found)
+    return text, counts
 
 
 def _pieces(text: str, found: list[Find], language: str) -> Iterator[str]:

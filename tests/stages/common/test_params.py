@@ -143,7 +143,7 @@ def test_a_stage_sees_only_what_it_declares(root: Path) -> None:
     reads = select(load(root / "params.yaml"), ("seed", "tokens"))
     assert reads.seed == 1
     with pytest.raises(
-        AttributeError, match="`corpus` of params.yaml is not among those this stage declares"
+        AttributeError, match=r"`corpus` of params\.yaml is not among those this stage declares"
     ):
         _ = reads.corpus
 
