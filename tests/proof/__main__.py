@@ -15,8 +15,12 @@ CLAIMS = ("budgets", "learning", "planted", "reproducible", "kills", "retraining
 def main() -> int:
     """Run the named claims in order. A claim that ran before continues where it stopped."""
     parser = argparse.ArgumentParser(prog="make proof", description=__doc__)
-    parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"one of {', '.join(CLAIMS)}; all when none is named")
-    parser.add_argument("--fresh", action="store_true", help="forget what an earlier run of these claims left")
+    parser.add_argument(
+        "claims", nargs="*", metavar="CLAIM", help=f"one of {', '.join(CLAIMS)}; all when none is named"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="forget what an earlier run of these claims left"
+    )
     arguments = parser.parse_args()
     for claim in arguments.claims or CLAIMS:
         if claim not in CLAIMS:

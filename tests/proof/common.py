@@ -38,7 +38,13 @@ def write_result(claim: str, values: dict[str, Any]) -> None:
     """Write docs/results/<claim>.json: the values, the command that makes them, the machine, the commit."""
     write_json(
         RESULTS / f"{claim}.json",
-        {"claim": claim, "command": f"make proof CLAIM={claim}", "machine": machine(), "commit": commit(), **values},
+        {
+            "claim": claim,
+            "command": f"make proof CLAIM={claim}",
+            "machine": machine(),
+            "commit": commit(),
+            **values,
+        },
     )
 
 
@@ -50,7 +56,11 @@ def machine() -> dict[str, Any]:
     cpu = platform.processor() or "unknown"
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         cpu = names[0] if names else cpu
     return {
         "cpu": cpu,
@@ -68,14 +78,18 @@ def commit() -> str:
     return head + ("+" if dirty else "")
 
 
-def run(command: Sequence[str], cwd: Path, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str], cwd: Path, check: bool = True, **extra: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command with this environment's programs on PATH; its stderr is shown when it fails."""
     environment.quiet()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, **environment.ALLOCATOR, "PATH": path, **extra}
     done = subprocess.run(command, cwd=cwd, env=env, text=True, capture_output=True, check=False)
     if check and done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
     return done
 
 
@@ -96,7 +110,9 @@ def workspace(
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     if edit:
         edit(params)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    (folder / "params.yaml").write_text(
+        yaml.safe_dump(params, allow_unicode=True, sort_keys=False), encoding="utf-8"
+    )
     return folder
 
 
@@ -114,8 +130,19 @@ def tiny(params: dict[str, Any]) -> None:
     params["tokens"]["vocab_size"] = 600
     params["base"]["bootstrap"]["parameters"] = 100_000
     params["judge_model"]["parameters"] = 100_000
-    for block in (params["base"]["bootstrap"], params["pretrain"], params["adapt"], params["distill"], params["judge_model"]):
-        block["training"] |= {"tokens": 40_000, "batch_size": 8, "sequence_length": 64, "checkpoint_steps": 10}
+    for block in (
+        params["base"]["bootstrap"],
+        params["pretrain"],
+        params["adapt"],
+        params["distill"],
+        params["judge_model"],
+    ):
+        block["training"] |= {
+            "tokens": 40_000,
+            "batch_size": 8,
+            "sequence_length": 64,
+            "checkpoint_steps": 10,
+        }
     params["evaluate"] |= {"questions": 20, "limit": 20}
     params["judge"]["pairs"] = 20
     params["measure"] |= {"prompt_tokens": [1, 32], "new_tokens": 4, "warmup": 1, "repeats": 3}

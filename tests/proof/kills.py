@@ -24,7 +24,10 @@ PLACED = ("inside-checkpoint-write", "between-rename-and-manifest")
 def measure() -> None:
     """One undisturbed run, then every kill followed by `dvc repro` to the end."""
     undisturbed = piece(CLAIM, "undisturbed", _undisturbed)
-    kills = [piece(CLAIM, f"random-{number:02}", lambda n=number: _random_kill(n, undisturbed)) for number in range(RANDOM_KILLS)]
+    kills = [
+        piece(CLAIM, f"random-{number:02}", lambda n=number: _random_kill(n, undisturbed))
+        for number in range(RANDOM_KILLS)
+    ]
     kills += [piece(CLAIM, name, lambda name=name: _placed_kill(name, undisturbed)) for name in PLACED]
     write_result(
         CLAIM,
@@ -56,7 +59,9 @@ def _start(folder: Path, **extra: str) -> subprocess.Popen[bytes]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, **environment.QUIET, "PATH": path, **extra}
     log = (folder / "killed.log").open("wb")
-    return subprocess.Popen(["dvc", "repro"], cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen(
+        ["dvc", "repro"], cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
+    )
 
 
 def _random_kill(number: int, undisturbed: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +81,11 @@ def _placed_kill(name: str, undisturbed: dict[str, Any]) -> dict[str, Any]:
     process = _start(folder, GORN_FAULT=name)
     process.wait(timeout=600)
     log = (folder / "killed.log").read_text(errors="replace")
-    return {"kill": name, "fault_met": "-9" in log or "137" in log or process.returncode != 0, **_finish(folder, undisturbed)}
+    return {
+        "kill": name,
+        "fault_met": "-9" in log or "137" in log or process.returncode != 0,
+        **_finish(folder, undisturbed),
+    }
 
 
 def _finish(folder: Path, undisturbed: dict[str, Any]) -> dict[str, Any]:
@@ -84,5 +93,9 @@ def _finish(folder: Path, undisturbed: dict[str, Any]) -> dict[str, Any]:
     stages = [line.split("'")[1] for line in log.splitlines() if line.startswith("Running stage")]
     run(["dvc", "repro"], folder)
     hashes = out_hashes(folder)
-    different = [name for name in sorted({*hashes, *undisturbed["hashes"]}) if hashes.get(name) != undisturbed["hashes"].get(name)]
+    different = [
+        name
+        for name in sorted({*hashes, *undisturbed["hashes"]})
+        if hashes.get(name) != undisturbed["hashes"].get(name)
+    ]
     return {"stage": stages[-1] if stages else None, "different": different}

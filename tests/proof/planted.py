@@ -60,7 +60,9 @@ def _noise(model: Any, tokenizer: Any) -> tuple[Any, Any]:
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim == 2:
-                weight += NOISE * weight.std() * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+                weight += (
+                    NOISE * weight.std() * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+                )
     return model, tokenizer
 
 
@@ -95,12 +97,16 @@ def _verdict(folder: Path, name: str) -> dict[str, Any]:
     save_model(*PLANTED[name](load_model(source), load_tokenizer(source)), planted)
     try:
         STAGE.run(
-            select(params, STAGE.reads), {"checkpoint": planted, "corpus": folder / "out" / "corpus"}, {"evaluate": scored}
+            select(params, STAGE.reads),
+            {"checkpoint": planted, "corpus": folder / "out" / "corpus"},
+            {"evaluate": scored},
         )
     except EvalError as error:
         return {"verdict": "refused before scoring", "reasons": [str(error)], "promoted": False}
     champion = reading.evaluation("champion", folder / "out" / "evaluate" / "champion")
-    entry = Entry(reading.evaluation(name, scored), None, 1, Vote(False, "planted models are not judged", [], []))
+    entry = Entry(
+        reading.evaluation(name, scored), None, 1, Vote(False, "planted models are not judged", [], [])
+    )
     decision = decide({name: entry}, champion, reading.policy(params))
     found = decision["candidates"][name]
     return {"verdict": found["verdict"], "reasons": found["reasons"], "promoted": decision["winner"] == name}

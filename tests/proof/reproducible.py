@@ -22,11 +22,17 @@ CHANGES: dict[str, tuple[tuple[str, ...], Any]] = {
 
 def measure() -> None:
     """Run the default graph twice from nothing, and a tiny one once per changed key."""
-    hashes = {name: piece(CLAIM, f"full-{name}", lambda name=name: _full(name)) for name in ("first", "second")}
+    hashes = {
+        name: piece(CLAIM, f"full-{name}", lambda name=name: _full(name)) for name in ("first", "second")
+    }
     names = sorted(set(hashes["first"]) | set(hashes["second"]))
     different = [name for name in names if hashes["first"].get(name) != hashes["second"].get(name)]
-    again = {change: piece(CLAIM, f"change-{change}", lambda change=change: _change(change)) for change in CHANGES}
-    write_result(CLAIM, {"files_compared": len(names), "different": different, "stages_run_after_change": again})
+    again = {
+        change: piece(CLAIM, f"change-{change}", lambda change=change: _change(change)) for change in CHANGES
+    }
+    write_result(
+        CLAIM, {"files_compared": len(names), "different": different, "stages_run_after_change": again}
+    )
 
 
 def _full(name: str) -> dict[str, str]:
