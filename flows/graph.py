@@ -87,7 +87,7 @@ def changed() -> set[str] | None:
 def forecast(nodes: list[StageNode], own_changes: set[str]) -> dict[str, str]:
     """What a run would do, by addressing.
 
-    `runs`, `checks` (always), `may run` (something upstream runs) or `unchanged`.
+    `checks`: runs always; `runs`: its own inputs changed; `may run`: something upstream runs; else `unchanged`.
     """
     told: dict[str, str] = {}
     for node in nodes:

@@ -6,7 +6,7 @@ import os
 
 from flows import ports
 from flows.processes import ending_children
-from flows.ui import prefect_command, start
+from flows.ui import start_prefect
 from stages.common.errors import UserError
 
 
@@ -57,6 +57,6 @@ def _local_server(port: int) -> None:
         print(f"Prefect  {url} (running already)", flush=True)
     else:
         ports.require_free(port, "Prefect", "--port")
-        start("prefect", prefect_command(port), f"{url}/api/health")
+        start_prefect(port).wait()
         print(f"Prefect  {url}", flush=True)
     os.environ["PREFECT_API_URL"] = f"{url}/api"

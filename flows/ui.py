@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 from flows import ports, settings
 from flows.processes import ending_children
@@ -45,18 +47,40 @@ def prefect_command(port: int) -> list[str]:
     return [sys.executable, "-m", "prefect", "server", "start", "--host", ports.HOST, "--port", str(port)]
 
 
-def start(name: str, command: list[str], url: str) -> subprocess.Popen[bytes]:
-    """Start a server, its output in `.gorn/logs/<name>.log`, and wait until it answers.
+@dataclass(frozen=True)
+class Server:
+    """A server that was started: its name, process, the address it answers at, and its log."""
 
-    Raises `UserError`.
-    """
+    name: str
+    process: subprocess.Popen[bytes]
+    url: str
+    health: str
+    log: Path
+
+    def wait(self) -> None:
+        """Return when it answers. Raises `UserError` when it ended or took too long."""
+        if not ports.wait_until(self.health, lambda: self.process.poll() is None, START_SECONDS):
+            reason = last_line(self.log)
+            raise UserError(f"{self.name}: did not start ({reason}); the whole log is {self.log}")
+
+    def check(self) -> None:
+        """Raise `UserError` when it ended by itself."""
+        if self.process.poll() is not None:
+            raise UserError(f"{self.name}: ended by itself; see {self.log}")
+
+
+def start(name: str, command: list[str], url: str, health: str) -> Server:
+    """Start a server with its output in `.gorn/logs/<name>.log`; it is not waited for."""
     log = settings.STATE / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
-    if not ports.wait_until(url, lambda: process.poll() is None, START_SECONDS):
-        raise UserError(f"{name}: did not start ({last_line(log)}); the whole log is {log}")
-    return process
+    return Server(name, process, url, url + health, log)
+
+
+def start_prefect(port: int) -> Server:
+    """Start Prefect's server on `port`."""
+    return start("prefect", prefect_command(port), f"http://{ports.HOST}:{port}", "/api/health")
 
 
 def run(mlflow_port: int, prefect_port: int) -> None:
@@ -68,21 +92,21 @@ def run(mlflow_port: int, prefect_port: int) -> None:
         raise UserError(f"port {mlflow_port}: given for both; MLflow and Prefect need a port each")
     remote = os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http")
     ports.require_free(prefect_port, "Prefect", "--prefect-port")
+    if not remote:
+        ports.require_free(mlflow_port, "MLflow", "--mlflow-port")
     with ending_children():
-        servers = {}
+        servers = [start_prefect(prefect_port)]
         if remote:
             print(f"MLflow   {settings.tracking_uri()} (MLFLOW_TRACKING_URI)", flush=True)
         else:
-            ports.require_free(mlflow_port, "MLflow", "--mlflow-port")
             connect(load().promotion)
             url = f"http://{ports.HOST}:{mlflow_port}"
-            servers["mlflow"] = start("mlflow", mlflow_command(mlflow_port), f"{url}/health")
-            print(f"MLflow   {url}", flush=True)
-        url = f"http://{ports.HOST}:{prefect_port}"
-        servers["prefect"] = start("prefect", prefect_command(prefect_port), f"{url}/api/health")
-        print(f"Prefect  {url}\nCtrl-C stops both.", flush=True)
+            servers.insert(0, start("mlflow", mlflow_command(mlflow_port), url, "/health"))
+        for server in servers:
+            server.wait()
+            print(f"{server.name.capitalize():<9}{server.url}", flush=True)
+        print("Ctrl-C stops.", flush=True)
         while True:
-            for name, process in servers.items():
-                if process.poll() is not None:
-                    raise UserError(f"{name}: ended by itself; see {settings.STATE / 'logs' / name}.log")
+            for server in servers:
+                server.check()
             time.sleep(0.5)

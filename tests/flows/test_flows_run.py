@@ -19,6 +19,8 @@ import psutil
 import pytest
 from test_flows_dvc_runner import lock_held
 
+from flows import cli
+
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 STAGES = {
@@ -71,7 +73,7 @@ def pages(story: Path) -> Iterator[dict[str, str]]:
         start_new_session=True,
     )
     told = Path(log.name)
-    wait_for(lambda: "Ctrl-C" in told.read_text() or process.poll() is not None)
+    wait_for(lambda: "Ctrl-C stops" in told.read_text() or process.poll() is not None)
     assert process.poll() is None, told.read_text()
     servers = psutil.Process(process.pid).children(recursive=True)
     yield {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
@@ -134,11 +136,6 @@ def test_the_whole_way_and_a_second_run(
     assert "evaluate_champion: ran" in again.stderr
     assert "adapt-bf16 is the champion already (version 1)" in again.stdout
 
-    idle = run()
-    assert idle.returncode == 0, idle.stderr
-    assert idle.stderr.count(": unchanged") == len(STAGES) - 1
-    assert "0.800 [0.780, 0.820]" in idle.stdout
-
 
 def test_a_failing_stage_is_one_line_and_not_tried_again(
     story: Path, pages: dict[str, str], run: Callable[..., subprocess.CompletedProcess[str]]
@@ -163,8 +160,8 @@ def test_a_failing_stage_is_one_line_and_not_tried_again(
 def test_a_held_lock_is_waited_for(
     story: Path, pages: dict[str, str], run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    shutil.rmtree(story / "out" / "base")
-    (story / ".dvc/cache").rename(story / "cache-elsewhere")
+    shutil.rmtree(story / "out" / "base", ignore_errors=True)
+    shutil.rmtree(story / ".dvc/cache", ignore_errors=True)
     lock = lock_held(story, "out/base")
     lock.__enter__()
     try:
@@ -265,12 +262,13 @@ def test_a_port_in_use_is_one_clear_line(story: Path) -> None:
     ]
 
 
-def test_a_store_that_cannot_be_opened_is_one_clear_line(story: Path) -> None:
-    outs = sorted(str(path) for path in (story / "out").rglob("*"))
-    done = fakes.gorn(story, "run", MLFLOW_TRACKING_URI="sqlite:////proc/nowhere/mlflow.db")
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith(
-        "gorn run: tracking store sqlite:////proc/nowhere/mlflow.db: cannot be opened"
+@pytest.mark.parametrize("command", ["rollback", "promote", "publish"])
+def test_a_store_that_cannot_be_opened_is_one_clear_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/mlflow.db")
+    assert cli.main([command]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"gorn {command}: tracking store sqlite:////proc/nowhere/mlflow.db: cannot be opened"
     )
-    assert sorted(str(path) for path in (story / "out").rglob("*")) == outs
