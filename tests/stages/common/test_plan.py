@@ -1,0 +1,135 @@
+"""The plan of a parameter file: exact where it can be, close where it estimates, silent where nothing is
+known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from training_fakes import make_tokenizer, settings, tiny_model
+
+from stages.common.checkpoint import save_model
+from stages.common.errors import UserError
+from stages.common.params import Params, parse
+from stages.common.plan import Row, _Model, plan
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _params(**blocks: dict[str, Any]) -> Params:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for block, changes in blocks.items():
+        values[block] |= changes
+    return parse(values, "params.yaml")
+
+
+def _rows(params: Params, speed: float | None = None) -> dict[str, Row]:
+    return {row.stage: row for row in plan(params, speed)}
+
+
+def test_every_training_stage_and_candidate_has_a_row() -> None:
+    params = _params()
+    assert list(_rows(params)) == [
+        "base",
+        "pretrain",
+        "adapt",
+        "distill",
+        "judge_model",
+        *(f"quantize {name}" for name in params.candidates),
+    ]
+
+
+def test_sizes_of_the_default_run() -> None:
+    rows = _rows(_params())
+    assert rows["base"].parameters == 1_050_752
+    assert rows["base"].weight_bytes == 4 * 1_050_752
+    assert rows["base"].optimiser_bytes == 12 * 1_050_752
+    assert rows["adapt"].optimiser_bytes < rows["pretrain"].optimiser_bytes / 5
+    assert rows["quantize adapt-bf16"].weight_bytes == 2 * 1_050_752
+    assert rows["quantize adapt-ternary"].weight_bytes < rows["quantize adapt-higgs-4bit"].weight_bytes
+
+
+def test_time_scales_from_the_measured_speed() -> None:
+    rows = _rows(_params(), speed=10_000)
+    assert rows["pretrain"].seconds == pytest.approx(1_200_000 / 10_000)
+    assert rows["adapt"].seconds < 200_000 / 10_000
+    assert all(row.seconds is None for row in plan(_params()))
+
+
+def test_candidates_take_the_bytes_that_lowbit_writes(tmp_path: Path) -> None:
+    from lowbit.folder import quantize_folder
+
+    tokenizer = make_tokenizer(tmp_path / "tokenizer")
+    save_model(tiny_model(hidden_size=64), tokenizer, tmp_path / "base")
+    params = _params(base={"source": "local", "path": str(tmp_path / "base"), "bootstrap": None})
+    rows = _rows(params)
+    for recipe in ("bf16", "higgs-4bit", "ternary"):
+        out = tmp_path / recipe
+        quantize_folder(tmp_path / "base", recipe, out)
+        (weights,) = out.glob("*.safetensors")
+        with weights.open("rb") as file:
+            header = 8 + int.from_bytes(file.read(8), "little")
+        assert rows[f"quantize adapt-{recipe}"].weight_bytes == weights.stat().st_size - header
+
+
+def test_activations_are_close_to_what_autograd_keeps() -> None:
+    from stages.common.training.losses import cross_entropy
+    from stages.common.training.sampler import Batch
+
+    model = tiny_model(layers=4, hidden_size=64, intermediate_size=192).train()
+    tokens = torch.arange(256).view(8, 32)
+    batch = Batch(tokens, tokens, torch.arange(32).expand(8, -1), {})
+    own = {value.data_ptr() for value in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = cross_entropy(model, batch)
+    estimate = 4 * _Model(model).activation_elements(256)
+    assert loss.isfinite()
+    assert 0.6 < estimate / sum(kept.values()) < 1.6
+
+
+def test_flops_are_those_that_torch_counts() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = tiny_model(layers=4, attention="eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.arange(64)[None], use_cache=False)
+    # Torch counts the whole square of attention, the plan the half below the diagonal.
+    square = 2 * 4 * 32 * 64
+    assert 64 * (_Model(model).forward_flops(64) + square) == pytest.approx(
+        counter.get_total_flops(), rel=0.02
+    )
+
+
+def test_a_hub_base_that_is_not_on_disk_is_unknown_and_not_guessed() -> None:
+    params = _params(base={"source": "hub", "path": "nobody/has-this"})
+    rows = _rows(params, speed=1000)
+    for stage in ("base", "pretrain", "adapt", "distill", "quantize adapt-bf16"):
+        assert rows[stage].parameters is None
+        assert rows[stage].seconds is None
+        assert "unknown" in rows[stage].note
+    assert rows["judge_model"].parameters is not None
+
+
+def test_accumulation_lowers_activations_only() -> None:
+    whole = _rows(_params(pretrain={"training": settings(batch_size=16).model_dump()}))["pretrain"]
+    parts = _rows(_params(pretrain={"training": settings(batch_size=16, accumulate=4).model_dump()}))[
+        "pretrain"
+    ]
+    assert parts.activation_bytes * 4 == pytest.approx(whole.activation_bytes, rel=0.01)
+    assert (parts.flops, parts.optimiser_bytes) == (whole.flops, whole.optimiser_bytes)
+
+
+def test_a_local_base_that_does_not_exist() -> None:
+    with pytest.raises(UserError, match=r"base\.path absent is no folder"):
+        plan(_params(base={"source": "local", "path": "absent", "bootstrap": None}))
