@@ -54,7 +54,8 @@ def execute(stage: Stage, params: Params, cell: str | None = None) -> None:
     staged = {name: partial_name(path) for name, path in outputs.items()}
     for path in staged.values():
         shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
+        with disk_errors(path):
+            path.mkdir(parents=True)
     try:
         reads = select(params, stage.reads, cell)
         main_name, main_out = next(iter(outputs.items()))

@@ -143,6 +143,17 @@ def test_remains_of_a_killed_run_do_not_get_into_the_out(project: Path) -> None:
     assert set(_files(project / "out")) == {"x/a.txt", "extra/a.txt", "x.manifest.json"}
 
 
+def test_a_disk_that_is_full_from_the_start(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert main(_stage(), []) == 1
+    assert "the disk is full" in capsys.readouterr().err
+
+
 def test_cells(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage = _stage(cells=lambda _: ["a", "b"])
     assert main(stage, ["a"]) == 0
