@@ -38,7 +38,10 @@ def read_data(corpus: Path, validate: Path, tokens: Path) -> Data:
         read=summary["documents_read"],
         actions=summary["actions"],
         reasons=sorted(summary["reasons"].items(), key=lambda item: (-item[1], item[0])),
-        subsets=[{"name": name, **found} for name, found in sorted(summary["subsets"].items())],
+        subsets=[
+            {"name": name, **found, "language": ", ".join(found["languages"])}
+            for name, found in sorted(summary["subsets"].items())
+        ],
         unreadable=summary["unreadable"]["count"],
         defects=[{"name": name, **row} for name, row in sorted((truth or {}).get("recall", {}).items())],
         claims=[

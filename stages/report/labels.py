@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -
 ALIGNMENT = {-1: "right", 0: "center", 1: "left"}
 VERTICAL = {-1: "top", 0: "center", 1: "bottom"}
 GAP = 5.0
+Offset = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,21 @@ class Label:
 
 
 def place(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
-    """Write `labels` in order, each where it covers least of markers, bars, earlier labels and edges."""
+    """Write `labels` in order, each where it covers least of markers, bars, earlier labels and edges.
+
+    A place that is nearer to another label's point than to its own costs as much as being covered whole.
+    """
     figure.canvas.draw()
     frame = axes.get_window_extent()
     taken = [box for label in labels for box in _occupied(figure, axes, label)]
     for label in labels:
         tried = []
-        for rank, (offset, direction) in enumerate(_places(label.radius)):
+        for rank, (offset, direction) in enumerate(_places(figure, axes, label)):
             text = _write(axes, label, offset, direction)
             box = text.get_window_extent()
-            covered = (
-                sum(overlap(box, other) for other in taken) + box.width * box.height - overlap(box, frame)
-            )
+            area = box.width * box.height
+            covered = sum(overlap(box, other) for other in taken) + area - overlap(box, frame)
+            covered += area * _nearer_to_another(axes, box, label, labels)
             tried.append((round(covered, 3), rank, text, box))
         best = min(tried, key=lambda item: item[:2])
         for item in tried:
@@ -55,14 +60,35 @@ def place(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
         taken.append(best[3])
 
 
-def _places(radius: float) -> list[tuple[tuple[float, float], tuple[int, int]]]:
-    """Offsets in typographic points with their directions, near ones first."""
-    found = []
-    for away in (radius + GAP, radius + 6 * GAP):
-        for across, up in DIRECTIONS:
-            share = 0.75 if across and up else 1.0
-            found.append(((share * across * away, share * up * away), (across, up)))
+def _places(figure: Figure, axes: Axes, label: Label) -> list[tuple[Offset, tuple[int, int]]]:
+    """Offsets in typographic points with their directions: beside the marker, then beyond the bar's ends."""
+    away = label.radius + GAP
+    found: list[tuple[Offset, tuple[int, int]]] = []
+    for across, up in DIRECTIONS:
+        share = 0.75 if across and up else 1.0
+        found.append(((share * across * away, share * up * away), (across, up)))
+    middle = _pixels(axes, label.x, label.y)[1]
+    for end, up in ((label.high, 1), (label.low, -1)):
+        beyond = abs(_pixels(axes, label.x, end)[1] - middle) * 72 / figure.dpi + GAP
+        found += [((0.0, up * further), (0, up)) for further in (beyond, beyond + 6 * GAP)]
     return found
+
+
+def _pixels(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    across, up = axes.transData.transform((x, y))
+    return float(across), float(up)
+
+
+def _nearer_to_another(axes: Axes, box: Any, label: Label, labels: Sequence[Label]) -> bool:
+    """Whether some other label's marker or end of bar is closer to `box` than those of `label`."""
+
+    def distance(other: Label) -> float:
+        points = [_pixels(axes, other.x, value) for value in (other.low, other.y, other.high)]
+        return min(
+            math.hypot(max(box.x0 - x, 0.0, x - box.x1), max(box.y0 - y, 0.0, y - box.y1)) for x, y in points
+        )
+
+    return any(distance(other) < distance(label) for other in labels if other is not label)
 
 
 def _write(axes: Axes, label: Label, offset: tuple[float, float], direction: tuple[int, int]) -> Any:
@@ -86,7 +112,7 @@ def _occupied(figure: Figure, axes: Axes, label: Label) -> list[Any]:
 
     radius = label.radius * figure.dpi / 72
     (x, y), (_, low), (_, high) = (
-        axes.transData.transform((label.x, value)) for value in (label.y, label.low, label.high)
+        _pixels(axes, label.x, value) for value in (label.y, label.low, label.high)
     )
     return [
         Bbox.from_extents(x - radius, y - radius, x + radius, y + radius),

@@ -136,7 +136,7 @@ class Page:
             machine.get("gpu"),
             machine.get("cpu"),
             f"{machine.get('cores')} cores",
-            f"{machine.get('threads')} threads used",
+            "1 thread used" if machine.get("threads") == 1 else f"{machine.get('threads')} threads used",
             f"torch {machine.get('torch')}",
         ]
         return ", ".join(str(part) for part in parts if part)

@@ -155,6 +155,7 @@ def measures(model: tuple[Any, ...]) -> dict[str, Any]:
 
     return {
         "device": "cpu",
+        "dtype": "bfloat16",
         "machine": MACHINE,
         "bytes": size,
         "weight_bytes": size - 130_000,
@@ -316,9 +317,9 @@ def summary() -> dict[str, Any]:
             "contaminated": 40,
         },
         "subsets": {
-            "world-en": {**subset, "language": "en", "heldout": heldout},
-            "world-ru": {**subset, "language": "ru", "heldout": heldout},
-            "world-tasks": {**subset, "language": "ru", "heldout": heldout},
+            "world-en": {**subset, "languages": {"en": 4000}, "heldout": heldout},
+            "world-ru": {**subset, "languages": {"ru": 4000}, "heldout": heldout},
+            "world-tasks": {**subset, "languages": {"en": 900, "ru": 3100}, "heldout": heldout},
         },
         "unreadable": {"count": 0, "first": []},
         "truth": {
