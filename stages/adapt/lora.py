@@ -15,6 +15,8 @@ def wrap(model: Any, block: Any, seed: int, base: str) -> Any:
     `base` is the name of the underlying checkpoint that adapter_config.json states. Raises `UserError` when
     no module, or not every name of `adapt.target_modules`, is found in the model.
     """
+    import warnings
+
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -33,7 +35,10 @@ def wrap(model: Any, block: Any, seed: int, base: str) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        wrapped = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # peft 0.21 asks for an attribute that Transformers 5.23 has renamed.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+            wrapped = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"params.yaml: adapt cannot be applied to this model ({one_line(error)})") from error
     wrapped.peft_config["default"].base_model_name_or_path = base

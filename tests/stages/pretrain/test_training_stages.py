@@ -36,7 +36,8 @@ def _params(**blocks: dict[str, Any]) -> Params:
     values["base"]["bootstrap"] = {"parameters": 60_000, "mix": {"world-en": 1.0}, "training": training}
     values["pretrain"] |= {"mix": both, "training": training, "evaluations": 2}
     values["adapt"] |= {"mix": both, "training": training, "rank": 4, "alpha": 8}
-    values["distill"] |= {"mix": both, "training": settings(tokens=2048).model_dump()}
+    longer = settings(tokens=2048).model_dump()
+    values["distill"] |= {"mix": both, "training": longer, "cross_entropy_weight": 0.0}
     for block, changes in blocks.items():
         values[block] |= changes
     return parse(values, "params.yaml")
@@ -118,7 +119,7 @@ def test_the_student_is_half_as_deep_and_nearer_to_the_teacher_than_before(finis
     teacher, student = load_model(finished / "out/adapt"), load_model(finished / "out/distill")
     assert student.config.num_hidden_layers == teacher.config.num_hidden_layers // 2
     losses = read_json(finished / "out/distill/training.json")["curve"]["loss"]
-    assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
+    assert sum(losses[-8:]) < 0.7 * sum(losses[:8])
 
 
 def test_every_second_layer_is_taken_as_it_is(finished: Path) -> None:
