@@ -72,8 +72,8 @@ def _node(graph: Any, stage: Any) -> StageNode:
 def changed() -> set[str] | None:
     """Addressings of the stages that `dvc repro --single-item` would run now, judged by DVC itself.
 
-    A stage whose upstream has yet to run is listed only if its own inputs or outs differ already. None when another
-    DVC process holds a lock, so that nobody can tell.
+    A stage whose upstream has yet to run is listed only if its own inputs or outs differ already. None when
+    another DVC process holds a lock, so that nobody can tell.
     """
     from dvc.lock import LockError
 
@@ -87,7 +87,7 @@ def changed() -> set[str] | None:
 def forecast(nodes: list[StageNode], own_changes: set[str]) -> dict[str, str]:
     """What a run would do, by addressing.
 
-    `checks`: runs always; `runs`: its own inputs changed; `may run`: something upstream runs; else `unchanged`.
+    `checks`: runs always; `runs`: its own inputs changed; `may run`: one upstream does; else `unchanged`.
     """
     told: dict[str, str] = {}
     for node in nodes:

@@ -1,8 +1,8 @@
 """Prefect's temporary server for one `gorn run`, where no `PREFECT_API_URL` names a lasting one.
 
-Prefect would start the same server by itself, but inside our process group: Ctrl-C then ends it first, and the
-flow waits a minute and more for the answer of a dead server. It would also wait the whole time limit for one
-that died.
+Prefect would start the same server by itself, but inside our process group: Ctrl-C then ends it first, and
+the flow waits a minute and more for the answer of a dead server. It would also wait the whole time limit for
+one that died.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEMPORARY = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFE
 class TemporaryServer:
     """Starts at once and is waited for later: other slow things can happen meanwhile.
 
-    Sets `PREFECT_API_URL` for this process; make it before Prefect is imported. It ends with `ending_children`.
+    Sets `PREFECT_API_URL`, so make it before Prefect is imported. It ends with `ending_children`.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class TemporaryServer:
         os.environ["PREFECT_API_URL"] = f"http://{ports.HOST}:{self.port}/api"
 
     def wait(self) -> None:
-        """Return when the server answers. Raises `UserError` when it ended or needs longer than the time limit."""
+        """Return when the server answers. Raises `UserError` when it ended or took longer than the limit."""
         limit = float(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
         health = f"http://{ports.HOST}:{self.port}/api/health"
         if not ports.wait_until(health, lambda: self.process.poll() is None, limit):

@@ -1,0 +1,143 @@
+"""The command line: quick, frozen, one line per error."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import flows_fakes as fakes
+import pytest
+
+from flows import cli, commands
+from stages.common.errors import UserError
+
+HEAVY = ("torch", "transformers", "prefect", "mlflow", "dvc", "great_expectations", "pandas", "pydantic")
+
+SURFACE = {
+    "run": {"--commit", "--dry-run", "--force"},
+    "publish": set(),
+    "promote": {"--version"},
+    "rollback": set(),
+    "champion": {"action"},
+    "pull": {"version", "folder"},
+    "ask": {"prompt", "--model", "--max-tokens"},
+    "serve": {"--cron", "--port"},
+    "ui": {"--mlflow-port", "--prefect-port"},
+    "doctor": set(),
+    "use": {"profile", "--list", "--force"},
+}
+
+
+def test_the_surface_is_frozen() -> None:
+    (commands_action,) = [
+        action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
+    ]
+    found = {
+        name: {(action.option_strings or [action.dest])[-1] for action in parser._actions}
+        - {"--help", "--verbose"}
+        for name, parser in commands_action.choices.items()
+    }
+    assert found == SURFACE
+    assert all(callable(getattr(commands, name)) for name in SURFACE)
+
+
+def test_help_imports_nothing_heavy_and_is_quick() -> None:
+    code = (
+        "import sys\nfrom flows import cli\ntry:\n    cli.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted(set(sys.modules) & set(sys.argv[1:])))"
+    )
+    command = [sys.executable, "-c", code, *HEAVY]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=fakes.REPO)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert min(processor_seconds([sys.executable, "-m", "flows.cli", "--help"]) for _ in range(3)) < 0.3
+
+
+def processor_seconds(command: list[str]) -> float:
+    """User and system time of `command`: wall clock says more about the machine's other work."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, check=True, cwd=fakes.REPO)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = fakes.bare(tmp_path / "bare")
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_outside_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert cli.main(["run"]) == 1
+    assert "no dvc.yaml and no params.yaml here; run gorn in the project's folder" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", [["run"], ["run", "--dry-run"], ["publish"], ["promote"]])
+def test_a_mistyped_key_ends_before_any_work(
+    bare: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    text = (bare / "params.yaml").read_text(encoding="utf-8")
+    (bare / "params.yaml").write_text(text.replace("heldout_share", "heldout_shares"), encoding="utf-8")
+    assert cli.main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gorn {command[0]}: params.yaml: ")
+    assert "unknown key `corpus.heldout_shares`; did you mean `heldout_share`?" in line
+    assert not (bare / "out").exists()
+
+
+def test_a_broken_graph_is_one_line(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (bare / "dvc.yaml").write_text("stages: [", encoding="utf-8")
+    subprocess.run(["git", "init", "-q"], cwd=bare, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=bare, check=True)
+    assert cli.main(["run", "--dry-run"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("gorn run: dvc.yaml: ")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["fly"],
+        ["promote", "--version", "0"],
+        ["ui", "--mlflow-port", "70000"],
+        ["use"],
+        ["use", "classics", "--list"],
+        ["serve"],
+    ],
+)
+def test_wrong_usage_is_status_2(bare: Path, wrong: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(wrong)
+    assert stop.value.code == 2
+
+
+def test_our_own_errors_are_70_and_v_shows_the_traceback(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(commands, "doctor", broken)
+    assert cli.main(["doctor"]) == 70
+    told = capsys.readouterr().err
+    assert told == "gorn doctor: internal error, ZeroDivisionError: by zero (-v shows the traceback)\n"
+    assert cli.main(["doctor", "-v"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_error_of_another_room_keeps_its_status(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: object) -> None:
+        raise UserError("folder:\n  is odd")
+
+    monkeypatch.setattr(commands, "pull", refuse)
+    assert cli.main(["pull", "champion", "x"]) == 1
+    assert capsys.readouterr().err == "gorn pull: folder: is odd\n"

@@ -1,0 +1,335 @@
+"""Profiles, plan, table, ports, doctor, schedule, signals, asking: what needs no server."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import flows_fakes as fakes
+import psutil
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows import ask, champion, doctor, plan, ports, profiles, results, serve, source, table
+from stages.common.errors import UserError
+from stages.common.params import load
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project under git with two profiles, `good` and `bad`, as the current folder."""
+    folder = fakes.finished(tmp_path / "small")
+    (folder / "profiles").mkdir()
+    text = (folder / "params.yaml").read_text(encoding="utf-8")
+    (folder / "profiles" / "good.yaml").write_text(
+        "# Another seed\n" + text.replace("seed: 1\n", "seed: 2\n"), "utf-8"
+    )
+    (folder / "profiles" / "bad.yaml").write_text(text.replace("seed: 1\n", "seed: -2\n"), encoding="utf-8")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_use_puts_a_profile_in_place(root: Path) -> None:
+    assert profiles.available()["good"] == "Another seed"
+    assert profiles.use("good").startswith("params.yaml is now profile good")
+    assert load().seed == 2
+    assert profiles.use("good") == "params.yaml is profile good already"
+
+
+def test_use_refuses_what_is_not_valid_or_not_there(root: Path) -> None:
+    before = (root / "params.yaml").read_bytes()
+    with pytest.raises(UserError, match=r"profiles/bad\.yaml: key `seed` is -2"):
+        profiles.use("bad", force=True)
+    with pytest.raises(UserError, match="profile `none`: there is none; profiles: bad, good"):
+        profiles.use("none")
+    assert (root / "params.yaml").read_bytes() == before
+
+
+def test_use_keeps_edits_that_exist_nowhere_else(root: Path) -> None:
+    edited = (root / "params.yaml").read_text(encoding="utf-8") + "\n# mine\n"
+    (root / "params.yaml").write_text(edited, encoding="utf-8")
+    with pytest.raises(UserError, match="has edits that are not committed"):
+        profiles.use("good")
+    assert (root / "params.yaml").read_text(encoding="utf-8") == edited
+    profiles.use("good", force=True)
+    assert load().seed == 2
+
+
+def test_git_tags_ignore_what_a_run_writes_itself(root: Path) -> None:
+    (root / "dvc.lock").write_text("schema: '2.0'\n", encoding="utf-8")
+    fakes.write(root / "champion.json", {"version": 1, "digest": "d", "path": "p"})
+    assert source.tags()["git.dirty"] == "false"
+    assert len(source.tags()["dvc.lock.sha"]) == 64
+    (root / "new.py").write_text("", encoding="utf-8")
+    assert source.tags()["git.dirty"] == "true"
+
+
+def test_commit_takes_the_two_files_and_nothing_else(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "t")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "t@example.org")
+    (root / "dvc.lock").write_text("schema: '2.0'\n", encoding="utf-8")
+    (root / "make.py").write_text("changed", encoding="utf-8")
+    subprocess.run(["git", "add", "make.py"], check=True)
+    assert source.commit_lock() == "committed dvc.lock, champion.json"
+    assert source.git("show", "--name-only", "--format=") == "dvc.lock"
+    assert source.git("diff", "--cached", "--name-only") == "make.py"
+    assert source.commit_lock() == "dvc.lock and champion.json are committed already"
+
+
+def test_the_table_shows_intervals_verdicts_and_what_is_missing(root: Path) -> None:
+    (root / "out/judge/adapt-ternary/summary.json").unlink()
+    found = results.read()
+    assert table.header(found)[5] == "p50 ms @1"
+    rows = {row[0]: row for row in table.rows(found)}
+    assert rows["adapt-bf16"][1:] == [
+        "0.800 [0.780, 0.820]",
+        "0.500",
+        "-",
+        "1.00 kB",
+        "12.5",
+        "0.60",
+        "pass, winner",
+    ]
+    assert rows["adapt-ternary"][6:] == ["-", "fail"]
+    assert rows["champion"][-1] == "base model"
+
+
+def test_the_rendered_table_names_winner_and_reasons(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table.render(results.read(), "promoted")
+    told = capsys.readouterr().out
+    assert "adapt-ternary: total: 0.2 below its parent" in told
+    assert "Winner: adapt-bf16. the smallest that passed" in told
+    assert told.rstrip().endswith("promoted")
+
+
+def test_the_key_depends_on_every_published_number(root: Path) -> None:
+    before = results.read().key()
+    assert results.read().key() == before
+    fakes.write(root / "out/evaluate/champion/scores.json", fakes.scores(0.31))
+    assert results.read().key() != before
+
+
+@given(
+    st.recursive(st.floats() | st.booleans() | st.none(), lambda inner: st.dictionaries(st.text("ab"), inner))
+)
+def test_numbers_are_finite_floats_under_paths(value: object) -> None:
+    for name, number in results.numbers({"x": value}):
+        assert name.startswith("x")
+        assert isinstance(number, float)
+        assert abs(number) < float("inf")
+
+
+def test_parameters_are_flattened() -> None:
+    found = dict(results.flatten({"a": {"b": 1, "c": [1, 2]}, "s": [{"type": "world"}]}))
+    assert found == {"a.b": "1", "a.c": "[1, 2]", "s.0.type": "world"}
+
+
+def test_champion_file_of_another_form(root: Path) -> None:
+    fakes.write(root / "champion.json", {"model": 1})
+    with pytest.raises(UserError, match="expected the keys version, digest and path"):
+        champion.read()
+
+
+def test_a_copy_is_whole_verified_and_writable(root: Path, tmp_path: Path) -> None:
+    original = root / "out/quantize/adapt-bf16"
+    digest = fakes.checkpoint(original, "weights")
+    (original / "model.safetensors").chmod(0o444)
+    champion.copy(original, tmp_path / "copy", digest)
+    copied = tmp_path / "copy" / "model.safetensors"
+    assert copied.stat().st_mode & 0o200
+    assert copied.stat().st_ino != (original / "model.safetensors").stat().st_ino
+    with pytest.raises(UserError, match="its bytes are not those of checkpoint"):
+        champion.copy(original, tmp_path / "wrong", "0" * 64)
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_ask_names_what_there_is(root: Path) -> None:
+    assert ask.locate("adapt-bf16") == Path("out/quantize/adapt-bf16")
+    assert ask.locate("champion") == Path("out/base")
+    with pytest.raises(UserError, match="no checkpoint at nobody; candidates: adapt-bf16, adapt-ternary"):
+        ask.locate("nobody")
+    shutil.rmtree(root / "out/base")
+    with pytest.raises(UserError, match="run `gorn champion fetch`, or `gorn run` first"):
+        ask.locate("champion")
+
+
+def tiny_model(folder: Path) -> None:
+    """An untrained Qwen2 with a byte-level tokenizer that knows every byte."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: at for at, letter in enumerate([*alphabet, "<eos>"])}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(folder)
+    config = Qwen2Config(
+        vocab_size=257,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=16,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+
+
+def test_ask_answers_greedily_and_knows_its_room(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    first = ask.answer(tmp_path, "Moscow", 4, threads=1)
+    assert first == ask.answer(tmp_path, "Moscow", 4, threads=1)
+    assert len(first) <= 4
+    with pytest.raises(UserError, match="6 \\+ 11 tokens; this model has room for 16"):
+        ask.answer(tmp_path, "Moscow", 11, threads=1)
+    with pytest.raises(UserError, match="the prompt is empty"):
+        ask.answer(tmp_path, "  ", 4, threads=1)
+    (tmp_path / "model.safetensors").write_bytes(b"\x00\x01")
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        ask.answer(tmp_path, "Moscow", 4, threads=1)
+
+
+def test_the_plan_counts_a_config_as_transformers_does(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    config = Qwen2Config(
+        vocab_size=100,
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    config.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_config(config)
+    # Biases of q, k and v are all that the count leaves out.
+    biases = sum(value.numel() for name, value in model.named_parameters() if name.endswith("bias"))
+    counted = plan.read_model(tmp_path / "config.json")
+    assert counted.parameters == sum(value.numel() for value in model.parameters()) - biases
+    assert (counted.layers, counted.hidden, counted.vocab) == (3, 64, 100)
+
+
+def test_the_plan_follows_the_parameters() -> None:
+    params = load(fakes.REPO / "params.yaml")
+    planned = {one.stage: one for one in plan.trainings(params)}
+    assert list(planned) == ["base", "pretrain", "adapt", "distill", "judge_model"]
+    assert planned["pretrain"].tokens == params.pretrain.training.tokens
+    assert planned["adapt"].parameters < planned["distill"].parameters < planned["pretrain"].parameters
+    doubled = params.pretrain.training.model_copy(
+        update={"batch_size": params.pretrain.training.batch_size * 2}
+    )
+    bigger = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"training": doubled})})
+    assert {one.stage: one for one in plan.trainings(bigger)}["pretrain"].memory > planned["pretrain"].memory
+
+
+def test_the_plan_leaves_out_a_base_that_is_not_here() -> None:
+    params = load(fakes.REPO / "params.yaml")
+    absent = params.base.model_copy(update={"source": "hub", "path": "nobody/nothing", "bootstrap": None})
+    stages = [one.stage for one in plan.trainings(params.model_copy(update={"base": absent}))]
+    assert "pretrain" not in stages
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(20, "20 s"), (120, "2.0 min"), (7200, "2.0 h"), (200000, "2.3 days")]
+)
+def test_durations(seconds: float, told: str) -> None:
+    assert plan.duration(seconds) == told
+
+
+def test_a_schedule_that_is_none_is_refused() -> None:
+    serve.check_cron("0 3 * * *")
+    with pytest.raises(UserError, match='"every night": not a cron schedule'):
+        serve.check_cron("every night")
+
+
+def test_a_port_is_in_use_or_not() -> None:
+    with socket.socket() as taken:
+        taken.bind((ports.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert ports.in_use(port)
+        with pytest.raises(UserError, match=f"port {port}: in use, so MLflow cannot start there"):
+            ports.require_free(port, "MLflow", "--mlflow-port")
+    assert not ports.in_use(port)
+
+
+def test_doctor_compares_with_the_lock() -> None:
+    from importlib.metadata import version
+
+    lock = f"rich=={version('rich')}\nnumpy==0.0.1\nnobody-has-this==1.0\nwheel==9 ; platform_system == 'X'\n"
+    assert list(doctor.differences(lock)) == [
+        f"numpy {version('numpy')} (0.0.1)",
+        "nobody-has-this missing (1.0)",
+    ]
+
+
+def test_doctor_finds_bad_parameters(root: Path) -> None:
+    profiles_bad = (root / "profiles" / "bad.yaml").read_bytes()
+    (root / "params.yaml").write_bytes(profiles_bad)
+    assert [finding.level for finding in doctor.parameters()] == ["bad"]
+
+
+TREE = """
+import subprocess, sys, time
+from flows.processes import TerminatedError, ending_children
+try:
+    with ending_children():
+        grandparent = "import subprocess; subprocess.run(['sleep', '600'])"
+        child = subprocess.Popen([sys.executable, "-c", grandparent])
+        print(child.pid, flush=True)
+        time.sleep(600)
+except TerminatedError as stop:
+    sys.exit(stop.exit_status)
+"""
+
+
+def test_sigterm_ends_the_whole_tree() -> None:
+    command = [sys.executable, "-c", TREE]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=fakes.REPO)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    below: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while len(below) < 2 and time.monotonic() < deadline:
+        below = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    assert child in [one.pid for one in below]
+    assert len(below) == 2
+    assert not [one.pid for one in below if fakes.runs(one.pid)]
+
+
+def test_the_switches_of_infra_are_those_of_the_code() -> None:
+    from stages.common import environment
+
+    lines = (fakes.REPO / "infra" / "environment.env").read_text(encoding="utf-8").splitlines()
+    told = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert told.items() >= {**environment.QUIET, **environment.OFFLINE, **environment.ALLOCATOR}.items()
+    assert told["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+
+
+def test_infra_files_say_what_they_must() -> None:
+    infra = fakes.REPO / "infra"
+    compose = yaml.safe_load((infra / "compose.yaml").read_text(encoding="utf-8"))
+    mlflow = compose["services"]["mlflow"]
+    assert "--allowed-hosts localhost:*,127.0.0.1:*,mlflow:5000" in mlflow["command"]
+    assert mlflow["env_file"] == "environment.env"
+    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert all(port.startswith("127.0.0.1:") for port in published)
+    (deployment,) = yaml.safe_load((infra / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    file, _, function = deployment["entrypoint"].partition(":")
+    assert f"def {function}(" in (fakes.REPO / file).read_text(encoding="utf-8")
+    subprocess.run(["bash", "-n", str(infra / "slurm.sbatch")], check=True)
+    assert yaml.safe_load((infra / "kubernetes.yaml").read_text(encoding="utf-8"))["kind"] == "CronJob"
