@@ -1,4 +1,4 @@
-"""dvc.yaml, the stages and their code agree: a key or module that is read but not declared is a stale cache."""
+"""dvc.yaml, the stages and their code agree: what is read but not declared would leave a stale cache."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def _imports(path: Path, module: str) -> set[str]:
             base = node.module or ""
             if node.level:
                 parts = package.split(".")
-                base = ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
+                base = ".".join(
+                    [*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])]
+                )
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     return {name for name in found if name.split(".")[0] in PACKAGES and _file(name)}
 

@@ -15,7 +15,7 @@ from stages.common.errors import UserError
 
 
 def partial_name(path: Path) -> Path:
-    """The temporary name of `path`: hidden, in the same folder, so that the rename stays on one file system."""
+    """The temporary name of `path`: hidden, in the same folder, so that the rename stays on one disk."""
     return path.with_name(f".{path.name}.partial")
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from stages.common import faults
 from stages.common.atomic import read_json, write_json
 from stages.common.errors import UserError, one_line
 from stages.common.hashing import sha256_bytes, sha256_paths
@@ -168,6 +169,7 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     _no_bars()
     model.save_pretrained(folder)
+    faults.point("inside-checkpoint-write")
     save_tokenizer(tokenizer, folder)
 
 

@@ -20,13 +20,13 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "
 
 
 def quiet(offline: bool = True) -> None:
-    """Switch telemetry off and, unless `offline` is false, the hub too. What the caller has set already stands."""
+    """Switch telemetry off and, unless `offline` is false, the hub too. What is set already stands."""
     for name, value in {**QUIET, **(OFFLINE if offline else {})}.items():
         os.environ.setdefault(name, value)
 
 
 def fix_threads(threads: int) -> None:
-    """Use `threads` CPU threads in OpenMP, MKL and torch: results depend on the number, so it is a parameter."""
+    """Use `threads` CPU threads everywhere: results depend on the number, so it is a parameter."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     import torch

@@ -19,7 +19,7 @@ VERSIONED = ("gorn", "torch", "transformers", "tokenizers", "peft", "lm-eval", "
 class Facts:
     """What only the stage knows about its out. Everything in it is deterministic: no times, no ids.
 
-    `lineage`: base model and licence, data licences. `tokens`: tokens consumed per subset. `notes`: anything else.
+    `lineage`: base model and licence, data licences. `tokens`: tokens consumed per subset. `notes`: the rest.
     """
 
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -27,7 +27,9 @@ class Facts:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def build(stage: str, cell: str | None, params: dict[str, Any], inputs: dict[str, Path], out: Path, facts: Facts) -> dict[str, Any]:
+def build(
+    stage: str, cell: str | None, params: dict[str, Any], inputs: dict[str, Path], out: Path, facts: Facts
+) -> dict[str, Any]:
     """The manifest of `out` as a JSON value."""
     files = sorted(file for file in out.rglob("*") if file.is_file() and file != out / CHECKPOINT_MANIFEST)
     return {

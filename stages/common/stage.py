@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.common import environment, manifest
+from stages.common import environment, faults, manifest
 from stages.common.atomic import disk_errors, partial_name, replace_folder, write_json
 from stages.common.errors import EXIT_OURS, EXIT_USER, UserError, one_line
 from stages.common.manifest import Facts
@@ -25,10 +25,10 @@ OUT = Path("out")
 class Stage:
     """One stage of dvc.yaml.
 
-    `run(params, inputs, outputs)` writes into the staged folders `outputs` and returns the facts for the manifest.
-    `reads` are the blocks of params.yaml that it may read; `locate(params, cell)` names its inputs and outs, whose
-    first out carries the manifest. `cells(params)` are the cells of a matrix stage. dvc.yaml declares the same, and
-    tests/test_graph.py compares the two.
+    `run(params, inputs, outputs)` writes into the staged folders `outputs` and returns facts for the manifest.
+    `reads` are the blocks of params.yaml that it may read; `locate(params, cell)` names its inputs and outs;
+    the first out carries the manifest. `cells(params)` are the cells of a matrix stage. dvc.yaml declares the
+    same, and tests/test_graph.py compares the two.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Stage:
 def execute(stage: Stage, params: Params, cell: str | None = None) -> None:
     """Run `stage` once: stage the outs under temporary names, write the manifest, rename.
 
-    Raises `UserError` when an input is missing; earlier outs are touched only after the new ones are complete.
+    Raises `UserError` when an input is missing. Earlier outs are touched only once the new ones are complete.
     """
     if stage.torch:
         environment.fix_threads(params.threads)
     inputs, outputs = stage.locate(params, cell)
     for name, path in inputs.items():
         if not path.exists():
-            raise UserError(f"{stage.name}: its input {name} ({path}) does not exist; run `dvc repro` from the start")
+            raise UserError(f"{stage.name}: its input {name} ({path}) does not exist; run `dvc repro` first")
     staged = {name: partial_name(path) for name, path in outputs.items()}
     for path in staged.values():
         shutil.rmtree(path, ignore_errors=True)
@@ -66,6 +66,7 @@ def execute(stage: Stage, params: Params, cell: str | None = None) -> None:
                 write_json(staged[main_name] / manifest.CHECKPOINT_MANIFEST, facts_json)
             for name, path in outputs.items():
                 replace_folder(staged[name], path)
+            faults.point("between-rename-and-manifest")
             if not stage.checkpoint:
                 write_json(manifest.sidecar(main_out), facts_json)
     finally:
@@ -74,7 +75,7 @@ def execute(stage: Stage, params: Params, cell: str | None = None) -> None:
 
 
 def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
-    """The command `python -m stages.NAME [CELL] [-v]`. Returns the exit status: 0, 1 the user's mistake, 70 ours."""
+    """The command `python -m stages.NAME [CELL] [-v]`. Returns 0, 1 (the user's mistake) or 70 (ours)."""
     environment.quiet()
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage.name}", description=stage.run.__doc__)
     if stage.cells:
@@ -86,7 +87,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
         cell = _known_cell(stage, params, arguments.cell) if stage.cells else None
         execute(stage, params, cell)
     except Exception as error:
-        # EvalError and LowbitError carry the status too; importing them here would import what they stand beside.
+        # EvalError and LowbitError carry the status too; importing them here would import their packages.
         return _fail(stage.name, error, getattr(error, "exit_status", EXIT_OURS), arguments.verbose)
     return 0
 

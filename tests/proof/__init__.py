@@ -1,1 +1,1 @@
-"""`make proof`: the claims of the docs, measured. One module per claim, each resumable, each writing one JSON."""
+"""`make proof`: the claims of the docs, measured. One resumable module per claim, each writes one JSON."""

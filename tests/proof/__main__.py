@@ -1,4 +1,4 @@
-"""`python -m tests.proof [CLAIM ...]`: measure the claims that are named, or all of them, and write docs/results/."""
+"""`python -m tests.proof [CLAIM ...]`: measure the named claims, or all, and write docs/results/."""
 
 from __future__ import annotations
 

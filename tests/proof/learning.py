@@ -1,4 +1,4 @@
-"""What training and compression do on the embedded world, over three training seeds, beside their controls."""
+"""What training and compression do on the embedded world, over three seeds, beside their controls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TAIL = (1 - LEVEL) / 2
 
 
 def measure() -> None:
-    """Per seed: base, pretrained, its two controls, adapted and compressed models, each scored on all items."""
+    """Per seed: base, pretrained, its two controls, adapted and compressed models, all scored."""
     seeds = {}
     for seed in SEEDS:
         made = piece(CLAIM, f"made-{seed}", lambda seed=seed: _make(seed))

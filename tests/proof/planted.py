@@ -14,7 +14,7 @@ NOISE = 0.5  # standard deviation of the noise over that of each weight matrix
 
 
 def measure() -> None:
-    """Plant three broken models and keep one good one, score each, ask the gate against the base as champion."""
+    """Plant three broken models and keep a good one; score each; the base is the champion."""
     folder = workspace(CLAIM, "world")
     piece(CLAIM, "default-run", lambda: _default_run(folder))
     verdicts = {name: piece(CLAIM, name, lambda name=name: _verdict(folder, name)) for name in PLANTED}
@@ -36,7 +36,7 @@ def _random_weights(model: Any, tokenizer: Any) -> tuple[Any, Any]:
 
 
 def _swapped_tokenizer(model: Any, tokenizer: Any) -> tuple[Any, Any]:
-    """The same vocabulary with its learned tokens renumbered: every id is valid, no text means what it did."""
+    """The same vocabulary with its learned tokens renumbered: every id is valid, no text keeps its sense."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 

@@ -65,4 +65,3 @@ class ValidationBlock(Block):
 class TokensBlock(Block):
     tokenizer: Literal["train", "base"]
     vocab_size: int = Field(ge=300, le=262144)
-    eos_between_documents: Literal[True] = True

@@ -25,7 +25,9 @@ def load(path: Path = PARAMS_FILE) -> Params:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; run in the project's folder, or `gorn use PROFILE`") from error
+        raise UserError(
+            f"{path}: no such file; run in the project's folder, or `gorn use PROFILE`"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except yaml.YAMLError as error:
@@ -40,15 +42,15 @@ def parse(values: dict[str, Any], where: str) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(_explain(item, values) for item in error.errors())}") from error
+        raise UserError(f"{where}: {'; '.join(_explain(item) for item in error.errors())}") from error
 
 
-def _explain(item: Any, values: dict[str, Any]) -> str:
+def _explain(item: Any) -> str:
     location = [part for part in item["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
     key = ".".join(str(part) for part in location) or "(the file)"
     match item["type"]:
         case "extra_forbidden":
-            return f"unknown key `{key}`{_suggestion(location, values)}"
+            return f"unknown key `{key}`{_suggestion(location)}"
         case "missing":
             return f"key `{key}` is missing"
         case "value_error":
@@ -57,10 +59,12 @@ def _explain(item: Any, values: dict[str, Any]) -> str:
             return f"key `{key}` is {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}"
 
 
-def _suggestion(location: list[Any], values: dict[str, Any]) -> str:
+def _suggestion(location: list[Any]) -> str:
     known = _known_keys(location[:-1])
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean `{near[0]}`?" if near else f"; allowed: {', '.join(sorted(known))}" if known else ""
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    return f"; allowed: {', '.join(sorted(known))}" if known else ""
 
 
 def _known_keys(location: list[Any]) -> list[str]:
@@ -81,7 +85,7 @@ class Reads(SimpleNamespace):
 
 
 def select(params: Params, blocks: Iterable[str], cell: str | None = None) -> Reads:
-    """The named blocks of `params`, and nothing else. A matrix stage sees only its own cell of `candidates`."""
+    """The named blocks of `params`, no others. A matrix stage sees only its own cell of `candidates`."""
     chosen = {block: getattr(params, block) for block in blocks}
     if cell is not None and "candidates" in chosen:
         chosen["candidates"] = {cell: params.candidates[cell]}
@@ -98,5 +102,8 @@ def resolved(reads: Reads) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: item.model_dump(mode="json") if hasattr(item, "model_dump") else item for key, item in value.items()}
+        return {
+            key: item.model_dump(mode="json") if hasattr(item, "model_dump") else item
+            for key, item in value.items()
+        }
     return value
