@@ -25,7 +25,7 @@ OUT = Path("out")
 class Stage:
     """One stage of dvc.yaml.
 
-    `run(params, inputs, outputs)` writes into the staged folders `outputs` and returns facts for the manifest.
+    `run(params, inputs, outputs)` writes into the staged folders `outputs` and returns the manifest's facts.
     `reads` are the blocks of params.yaml that it may read; `locate(params, cell)` names its inputs and outs;
     the first out carries the manifest. `cells(params)` are the cells of a matrix stage. dvc.yaml declares the
     same, and tests/test_graph.py compares the two.
@@ -66,7 +66,7 @@ def execute(stage: Stage, params: Params, cell: str | None = None) -> None:
                 write_json(staged[main_name] / manifest.CHECKPOINT_MANIFEST, facts_json)
             for name, path in outputs.items():
                 replace_folder(staged[name], path)
-            faults.point("between-rename-and-manifest")
+            faults.point(f"between-rename-and-manifest:{stage.name}")
             if not stage.checkpoint:
                 write_json(manifest.sidecar(main_out), facts_json)
     finally:

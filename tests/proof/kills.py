@@ -18,7 +18,7 @@ from tests.proof.common import out_hashes, piece, run, tiny, workspace, write_re
 CLAIM = "kills"
 RANDOM_KILLS = 18
 # Environment switches of the stage runner's own fault points (stages/common/faults.py).
-PLACED = ("inside-checkpoint-write", "between-rename-and-manifest")
+PLACED = ("inside-checkpoint-write", "between-rename-and-manifest:tokens")
 
 
 def measure() -> None:

@@ -52,7 +52,7 @@ class Params(Block):
 
 
 def parent_of(name: str, candidates: dict[str, Candidate]) -> str | None:
-    """The uncompressed model that candidate `name` descends from; None when there is no compression behind it.
+    """The uncompressed model that candidate `name` descends from; None without compression behind it.
 
     That is `<source>-bf16`, or `adapt-bf16` for a distilled one when `distill-bf16` is not declared:
     distillation compresses too. Raises `ValueError` when the parent of a compressed candidate is missing.
