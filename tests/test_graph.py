@@ -42,6 +42,15 @@ def _stage(entry: dict[str, Any]) -> Stage:
     raise AssertionError(f"{name} defines no STAGE")
 
 
+def graph_stages() -> list[Stage]:
+    """The stages of dvc.yaml, each once, in the order in which it lists them."""
+    found: dict[str, Stage] = {}
+    for entry in _graph().values():
+        stage = _stage(entry)
+        found.setdefault(stage.name, stage)
+    return list(found.values())
+
+
 def _paths(items: list[Any]) -> set[str]:
     return {next(iter(item)) if isinstance(item, dict) else item for item in items}
 
