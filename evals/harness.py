@@ -22,7 +22,7 @@ from typing import Any
 from evals import tasks as declarations
 from evals.errors import EvalError
 from evals.items import Item
-from evals.records import Layout, Record
+from evals.records import Record
 from evals.suites import Task
 
 SEED = 1234
@@ -113,7 +113,7 @@ def configured(task: Task) -> Any:
 
     base = task.config
     rows = {"test": datasets.Dataset.from_list([_doc(record) for record in task.test])}
-    prompts = _Prompts(task.layout, {record.id: record for record in (*task.test, *task.shots)}, task.shots)
+    prompts = _Prompts(task, {record.id: record for record in (*task.test, *task.shots)})
     config = {
         **base,
         "task": task.name,
@@ -121,7 +121,9 @@ def configured(task: Task) -> Any:
         "num_fewshot": len(task.shots),
         "custom_dataset": lambda **_: rows,
     }
-    if task.choices is not None:
+    if task.options is not None:
+        config |= {"doc_to_choice": prompts.continuations, "doc_to_target": prompts.gold}
+    elif task.choices is not None:
         config["doc_to_choice"] = list(task.choices)
     if task.shots:
         rows["train"] = datasets.Dataset.from_list([_doc(record) for record in task.shots])
@@ -132,21 +134,23 @@ def configured(task: Task) -> Any:
 
 @dataclass(frozen=True)
 class _Prompts:
-    layout: Layout
+    task: Task
     records: dict[str, Record]
-    shots: tuple[Record, ...]
 
     def item(self, doc: dict[str, Any]) -> str:
-        record = self.records[doc["id"]]
-        return self.layout.later_turn(record) if self.shots else self.layout.full(record)
+        layout, record = self.task.layout, self.records[doc["id"]]
+        return layout.later_turn(record) if self.task.shots else layout.full(record)
 
     def shot(self, doc: dict[str, Any]) -> str:
-        record = self.records[doc["id"]]
-        return (
-            self.layout.first_shot(record)
-            if record.id == self.shots[0].id
-            else self.layout.later_turn(record)
-        )
+        layout, record = self.task.layout, self.records[doc["id"]]
+        first = record.id == self.task.shots[0].id
+        return layout.first_shot(record) if first else layout.later_turn(record)
+
+    def continuations(self, doc: dict[str, Any]) -> list[str]:
+        return self.task.continuations(self.records[doc["id"]])
+
+    def gold(self, doc: dict[str, Any]) -> int:
+        return (self.task.choices or ()).index(doc["outputs"])
 
 
 def _doc(record: Record) -> dict[str, str]:
@@ -187,8 +191,9 @@ def _cut(lm: Any, task: Task, samples: list[dict[str, Any]]) -> int:
     """How many prompts did not fit and lost their beginning."""
     contexts = [sample["arguments"][0][0] for sample in samples]
     if task.choices is not None:
-        longest = max((f" {choice}" for choice in task.choices), key=len)
-        contexts, room = [context + longest for context in contexts], lm.max_length + 1
+        ends = [max((pair[1] for pair in sample["arguments"]), key=len) for sample in samples]
+        contexts = [context + end for context, end in zip(contexts, ends, strict=True)]
+        room = lm.max_length + 1
     else:
         room = lm.max_length - task.config["generation_kwargs"]["max_gen_toks"]
     encoded = lm.tokenizer(contexts, verbose=False)["input_ids"]

@@ -29,6 +29,9 @@ NEEDS_OWN_MACHINE = {
 class Task:
     """One task ready to run. `test` is what is scored, `shots` what is shown before each item.
 
+    `choices` are the possible outputs. In the cloze formulation `options` names, in the same order, the
+    fields of `inputs` whose texts stand for them as continuations: small models cannot bind letters to
+    options (OLMES, arXiv 2406.08446, section 3); without `options` the choices themselves are continuations.
     `unanswered`: records left out for having no answer. `declared`: it has a YAML in evals/tasks/mera.
     """
 
@@ -42,6 +45,19 @@ class Task:
     shots: tuple[Record, ...] = ()
     unanswered: int = 0
     declared: bool = False
+    options: tuple[str, ...] | None = None
+
+    def continuations(self, record: Record) -> list[str]:
+        """What a model may answer to `record`, in the order of `choices`. Raises `EvalError`."""
+        if self.options is None:
+            return list(self.choices or ())
+        inputs = record.inputs if isinstance(record.inputs, dict) else {}
+        if missing := [name for name in self.options if name not in inputs]:
+            raise EvalError(f"task `{self.name}`, item {record.id}: inputs lack the option `{missing[0]}`")
+        texts = [inputs[name] for name in self.options]
+        if len(set(texts)) < len(texts):
+            raise EvalError(f"task `{self.name}`, item {record.id}: two options are the same text")
+        return texts
 
     @property
     def metric(self) -> str:
@@ -167,9 +183,13 @@ def _describe(name: str, folder: Path) -> Task | None:
         template, choices = declarations.template(entry["type"]), entry.get("choices")
         if (entry["type"] == "choice") != bool(choices):
             raise EvalError(f"{where}: a choice task needs `choices`, a generate task has none")
+        options = entry.get("options")
+        if options is not None and len(options) != len(choices or ()):
+            raise EvalError(f"{where}: `options` must name one field of inputs for each of `choices`")
         if entry.get("metric", METRICS[entry["type"]]) != METRICS[entry["type"]]:
             raise EvalError(f"{where}: metric `{entry['metric']}` is not built for type {entry['type']}")
-        return _task(name, entry["language"], template, choices)
+        task = _task(name, entry["language"], template, choices)
+        return replace(task, options=tuple(options) if options else None)
     config = declarations.declaration(name)
     return (
         None

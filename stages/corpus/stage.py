@@ -103,6 +103,7 @@ def write_tasks(out: Path, world: World | None) -> None:
             "language": task.language,
             "type": task.type,
             "choices": list(task.choices) if task.choices is not None else None,
+            "options": list(task.options) if task.options is not None else None,
             "metric": task.metric,
             "test": len(task.test),
             "train": len(task.train),

@@ -74,6 +74,40 @@ def test_choices_are_those_of_a_direct_computation(model: Any, tokenizer: Any) -
     assert {item.metric for item in found.items} == {"acc"}
 
 
+def _cloze(answers: list[str]) -> Task:
+    task = _task("cloze", answers, ("A", "B"), options=("option_a", "option_b"))
+    options = [{"option_a": WORDS[i % 8], "option_b": WORDS[(i + 3) % 8]} for i in range(len(answers))]
+    records = [
+        replace(record, inputs={**record.inputs, **pair})
+        for record, pair in zip(task.test, options, strict=True)
+    ]
+    return replace(task, test=tuple(records))
+
+
+def test_cloze_scores_the_texts_of_the_options(model: Any, tokenizer: Any) -> None:
+    task = _cloze(["A", "B", "B", "A"] * 4)
+    found = harness.run(harness.wrap(model, tokenizer, 4), [task])
+    expected = []
+    for record, prompt in zip(task.test, _prompts(task), strict=True):
+        scores = {
+            sign: direct_logprob(model, tokenizer, prompt, f" {record.inputs[name]}")
+            for sign, name in (("A", "option_a"), ("B", "option_b"))
+        }
+        expected.append(float(max(scores, key=scores.__getitem__) == record.outputs))
+    assert [item.value for item in found.items] == expected
+    assert {*expected} == {0.0, 1.0}
+
+
+def test_cloze_refuses_equal_and_missing_options() -> None:
+    task = _cloze(["A", "B"])
+    inputs = task.test[0].inputs
+    twice = replace(task.test[0], inputs={**inputs, "option_b": inputs["option_a"]})
+    with pytest.raises(EvalError, match="item 0: two options are the same text"):
+        task.continuations(twice)
+    with pytest.raises(EvalError, match="item 0: inputs lack the option `option_b`"):
+        task.continuations(replace(task.test[0], inputs={"option_a": "дом"}))
+
+
 def test_digits_are_matched_by_value_not_by_place(tokenizer: Any) -> None:
     """The digit trap: a gold "1" among ("1", "2") must be the first choice, "2" the second."""
     task = _task("digits", ["1", "2", "2", "1"], ("1", "2"))

@@ -83,6 +83,7 @@ class Task:
     metric: Literal["acc", "exact_match"]
     train: tuple[dict[str, Any], ...]
     test: tuple[dict[str, Any], ...]
+    options: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
