@@ -182,8 +182,6 @@ def connect(promotion: PromotionBlock) -> Registry:
     uri = settings.tracking_uri()
     for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}.items():
         os.environ.setdefault(name, value)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with file_lock(_store_lock(uri, "open")):
             import mlflow
@@ -193,7 +191,9 @@ def connect(promotion: PromotionBlock) -> Registry:
             # given.
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
-            logging.getLogger("alembic").setLevel(logging.ERROR)
+            # Both set their own level on import.
+            for name in ("mlflow", "alembic"):
+                logging.getLogger(name).setLevel(logging.ERROR)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
             client.search_registered_models(max_results=1)
