@@ -31,7 +31,7 @@ run: install ## the whole way on the embedded world: data to promoted model, in 
 	$(BIN)/gorn run
 
 test: install ## every test (offline, CPU)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install ## ruff, mypy, import-linter, codespell
 	$(BIN)/ruff check .
