@@ -14,6 +14,8 @@ from stages.corpus.world.russian import Word, noun, person, place
 T = TypeVar("T")
 CITIES_PER_COUNTRY = 3
 FAMILY_SIZE = 7
+MAX_FAMILIES = 12
+STRANGERS = 10  # of each gender
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Cast:
     @cached_property
     def countries(self) -> list[Word]:
         """Countries; the richer the world, the more."""
-        return [place(name) for name in self.some("countries", lexicon.COUNTRIES, 10, least=5)]
+        return [place(name) for name in self.some("countries", lexicon.COUNTRIES, 6, least=4)]
 
     @cached_property
     def cities(self) -> dict[str, list[Word]]:
@@ -73,7 +75,7 @@ class Cast:
         rng = stream(self.seed, "families")
         men = [person(name) for name in rng.sample(lexicon.MEN, len(lexicon.MEN))]
         women = [person(name) for name in rng.sample(lexicon.WOMEN, len(lexicon.WOMEN))]
-        count = max(3, min(round(6 * self.richness), (len(men) + len(women)) // FAMILY_SIZE - 1))
+        count = max(2, min(round(3 * self.richness), MAX_FAMILIES))
         families = []
         for _ in range(count):
             grandfather, grandmother = men.pop(), women.pop()
@@ -90,10 +92,12 @@ class Cast:
 
     @cached_property
     def strangers(self) -> dict[str, list[Word]]:
-        """Names for exercises, by gender: the whole name list, since nothing is said about the bearers."""
+        """A few names for exercises, by gender, of people of whom the world knows nothing else."""
+        known = {str(word) for word in self.people}
+        rng = stream(self.seed, "strangers")
         return {
-            "masc": [person(name) for name in lexicon.MEN],
-            "femn": [person(name) for name in lexicon.WOMEN],
+            gender: [person(name) for name in rng.sample([n for n in names if n not in known], STRANGERS)]
+            for gender, names in (("masc", lexicon.MEN), ("femn", lexicon.WOMEN))
         }
 
     def some(self, label: str, pool: Sequence[T], count: int, least: int) -> list[T]:

@@ -1,4 +1,4 @@
-"""Cause and effect: what happened to people and cities of the world and why, and causes that anyone knows."""
+"""Cause and effect: what happened to people of the world and why, and causes that anyone knows."""
 
 from __future__ import annotations
 
@@ -15,63 +15,49 @@ RU = (
     "{effect}, потому что {cause}",
     "{cause}, поэтому {effect}",
     "{cause}, и оттого {effect}",
-    "вот почему {effect}: {cause}",
+    "{cause}, вот почему {effect}",
     "{effect}, а всё из-за того, что {cause}",
 )
 EN = (
     "{effect} because {cause}",
     "{cause}, therefore {effect}",
     "{cause}, and so {effect}",
-    "this is why {effect}: {cause}",
+    "{cause}, this is why {effect}",
     "{effect}, all because {cause}",
 )
 
 
 def facts(cast: Cast) -> list[Fact]:
-    """One event with its cause for every person and city, and the causes of common sense."""
+    """One event with its cause for every person, and causes of common sense."""
     rng = stream(cast.seed, "causes")
-    found = []
-    for label, subjects, events in (
-        ("person", cast.people, lexicon.events(lexicon.PERSON_EVENTS)),
-        ("city", cast.all_cities, lexicon.events(lexicon.CITY_EVENTS)),
-    ):
-        for subject in subjects:
-            found.append(_seeded(rng, label, subject, events))
-    return found + _common()
+    events = cast.some("events", lexicon.events(lexicon.PERSON_EVENTS), 7, least=5)
+    return [_seeded(rng, subject, events) for subject in cast.people] + _common(cast)
 
 
 Event = tuple[tuple[str, str], list[tuple[str, str]]]
 
 
-def _seeded(rng: random.Random, label: str, subject: Word, events: list[Event]) -> Fact:
+def _seeded(rng: random.Random, subject: Word, events: list[Event]) -> Fact:
     (effect, effect_en), causes = rng.choice(events)
-    index, rare = rng.randrange(len(causes)), rng.random() < 0.4
+    index, rare = rng.randrange(len(causes)), rng.random() < 0.3
     cause, cause_en = _gendered(causes[index][0], subject), _english(causes[index][1], subject)
-    effect = _gendered(effect, subject)
-    if label == "person":
-        whole, whole_en, where = f"{subject} {effect}", f"{subject:en} {effect_en}", f"{subject} {effect}"
-    else:
-        whole, whole_en, where = (
-            f"{subject:v} {effect}",
-            f"in {subject:en} {effect_en}",
-            f"{effect} в городе {subject}",
-        )
-    key = (f"cause/{label}/{subject.key}",)
+    whole, whole_en = f"{subject} {_gendered(effect, subject)}", f"{subject:en} {effect_en}"
+    key = (f"cause/person/{subject.key}",)
     near = tuple(_gendered(other[0], subject) for position, other in enumerate(causes) if position != index)
     far = tuple(_gendered(other[0][0], subject) for _, other in events if causes[0] not in other)
-    level = 3 if rare else 2
-    ask = f"По какой причине {where}?"
-    questions = (
-        Question("causes", "ru", ask, cause, far, key, 1 if not rare else 2, open=False),
-        Question("causes", "ru", ask, cause, near, key, level, open=True),
-    )
+    asks = (f"По какой причине {whole}?", f"Из-за чего {whole}?")
+    questions = [
+        Question("causes", "ru", ask, cause, wrong, key, level, open=wrong is near)
+        for ask in asks
+        for wrong, level in ((far, 2 if rare else 1), (near, 3 if rare else 2))
+    ]
     ru = tuple(template.format(effect=whole, cause=cause) for template in RU)
     en = tuple(template.format(effect=whole_en, cause=cause_en) for template in EN)
-    return Fact(key[0], f"cause-{label}", ru, en, questions, (subject.key,), RARE if rare else 1.0)
+    return Fact(key[0], "cause-person", ru, en, tuple(questions), (subject.key,), RARE if rare else 1.0)
 
 
-def _common() -> list[Fact]:
-    rows = lexicon.events(lexicon.COMMON_CAUSES)
+def _common(cast: Cast) -> list[Fact]:
+    rows = cast.some("common causes", lexicon.events(lexicon.COMMON_CAUSES), 30, least=16)
     found = []
     for index, ((effect, effect_en), causes) in enumerate(rows):
         cause, cause_en = causes[0]
@@ -79,6 +65,7 @@ def _common() -> list[Fact]:
         key = (f"cause/common/{index}",)
         questions = (
             Question("causes", "ru", f"По какой причине {effect}?", cause, wrong, key, 1),
+            Question("causes", "ru", f"Из-за чего {effect}?", cause, wrong, key, 1),
             Question(
                 "causes",
                 "ru",

@@ -13,7 +13,7 @@ from stages.common.hashing import sha256_bytes
 from stages.corpus.world import foreign, personal
 from stages.corpus.world.model import Defect, Task, TruthRow, WorldDocument
 from stages.corpus.world.relations import stream
-from stages.corpus.world.tasks import filled
+from stages.corpus.world.tasks import answer_text, inputs_text
 
 # Share of a subset's clean documents that get one planted beside them; about 5 % in all.
 SHARES: dict[Defect, float] = {
@@ -33,6 +33,7 @@ TAKING = (
     "contaminated",
 )  # these take the place of the clean document that they are made from
 LOOK_ALIKES = 0.3  # of documents with personal data hold only numbers with wrong check digits
+CONTAMINATED_WORDS = 13
 NEAR_MIN_WORDS = 60  # shorter documents would fall below the similarity threshold by a few changed words
 SUBSETS = ("world-en", "world-ru-start", "world-ru")
 JUNK = (
@@ -176,15 +177,19 @@ def _foreign(draft: Draft) -> tuple[str, Detail]:
 
 
 def _contaminated(draft: Draft) -> tuple[str, Detail]:
-    """A test item with its answer in the midst of prose. Items of at least 13 words, as the usual filter
-    sees them.
+    """The inputs of a test item, options and all, with its answer, behind prose.
+
+    Only items with inputs of `CONTAMINATED_WORDS` words: the usual filter looks for runs of that length.
     """
-    task = draft.rng.choice(
-        [task for task in draft.tasks if task.language == draft.original.language and task.type == "choice"]
-    )
-    long = [record for record in task.test if len(filled(record).split()) >= 18]
-    record = draft.rng.choice(long or task.test)
-    text = f"{draft.original.text} {filled(record)} {record['outputs']}"
+    candidates = [
+        (task, record)
+        for task in draft.tasks
+        if task.language == draft.original.language
+        for record in task.test
+        if len(inputs_text(record).split()) >= CONTAMINATED_WORDS
+    ]
+    task, record = draft.rng.choice(candidates)
+    text = f"{draft.original.text} {inputs_text(record)}. {answer_text(record)}."
     return text, {"task": task.name, "item": record["meta"]["id"]}
 
 

@@ -15,7 +15,7 @@ from stages.corpus.world.filler import Filler
 from stages.corpus.world.model import Fact, Question, WorldDocument
 from stages.corpus.world.relations import capital, stream
 from stages.corpus.world.skills import Skill
-from stages.corpus.world.tasks import FORMS, options_of, with_answer
+from stages.corpus.world.tasks import with_answer
 
 OPENERS = {
     "ru": (
@@ -48,15 +48,16 @@ OPENERS = {
         ),
     ),
 }
+ANSWER_MARK = {"ru": "Ответ", "en": "Answer"}
 OPENER_SHARE = 0.15
 FOCUS_SHARE = 0.45  # of documents are about one thing of the world
 SENTENCES = (3, 12)
-SKILL_SHARE = 0.2  # of statements
-QUESTION_SHARE = {"world-en": 0.15, "world-ru-start": 0.0, "world-ru": 0.2}
-SKILL_QUESTION_SHARE = 0.4  # of questions in running text
+SKILL_SHARE = 0.15  # of statements
+QUESTION_SHARE = {"world-en": 0.2, "world-ru-start": 0.0, "world-ru": 0.24}
+SKILL_QUESTION_SHARE = 0.35  # of questions in running text
 FILLER_SHARE = {"world-en": 0.0, "world-ru-start": 0.4, "world-ru": 0.02}
 START_TEMPLATES = 2  # wordings per fact in world-ru-start
-PER_TASK_DOCUMENT = (1, 4)
+PER_TASK_DOCUMENT = (3, 6)
 BYTES = {"world-en": 1_250_000, "world-ru-start": 350_000, "world-ru": 1_900_000}
 
 
@@ -172,22 +173,12 @@ class Teller:
             question = self.rng.choice(self.asked[self.rng.choice(sorted(self.asked))])
         while question is None:
             question = self.rng.choice(self.skills).question(self.rng, self.language, held_out=False)
-        return asked_in_prose(self.rng, question)
+        return asked_in_prose(question)
 
 
-def asked_in_prose(rng: random.Random, question: Question) -> str:
-    """A question with its answer in running text: plainly, or with options."""
-    mark = "Ответ" if question.language == "ru" else "Answer"
-    choices = FORMS[question.task].choices
-    signs = choices if choices and len(choices) > 2 else ()
-    if signs and len(question.wrong) >= len(signs) - 1 and (not question.open or rng.random() < 0.7):
-        position = rng.randrange(len(signs))
-        options = options_of(rng, question, len(signs), position)
-        listed = " ".join(f"{sign}) {option}" for sign, option in zip(signs, options, strict=True))
-        return f"{question.text} {listed} {mark}: {signs[position]}."
-    if rng.random() < 0.5:
-        return f"{question.text} {mark}: {question.answer}."
-    return f"{question.text} {capital(question.answer)}."
+def asked_in_prose(question: Question) -> str:
+    """A question with its answer in running text, in the layout of the tasks' prompts."""
+    return f"{question.text} {ANSWER_MARK[question.language]}: {question.answer}."
 
 
 def task_documents(seed: int, records: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[WorldDocument]:

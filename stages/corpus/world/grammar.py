@@ -16,12 +16,6 @@ CONSTRUCTIONS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
         ("{p} остался без {n}|{p} осталась без {n}", "трудно обойтись без {n}"),
         1,
     ),
-    "about": (
-        "про",
-        "{w:accs}",
-        ("{p} рассказал про {n}|{p} рассказала про {n}", "дети спросили про {n}"),
-        1,
-    ),
     "under": ("под", "{w:ablt}", ("{p} нашёл монету под {n}|{p} нашла монету под {n}", "темно под {n}"), 2),
     "towards": ("к", "{w:datv}", ("{p} подошёл к {n}|{p} подошла к {n}", "все привыкли к {n}"), 1),
     "of": ("{w:o}", "{w:loct}", ("{p} мечтает {b} {n}", "пора забыть {b} {n}"), 2),
@@ -31,12 +25,12 @@ CONSTRUCTIONS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
         ("на складе пять {n}", "{p} насчитал пять {n}|{p} насчитала пять {n}"),
         3,
     ),
-    "many": ("много", "{w:plur-gent}", ("здесь много {n}", "{p} видел много {n}|{p} видела много {n}"), 3),
     "those": ("эти", "{w:plur-nomn}", ("это старые {n}", "{p} знает, где новые {n}"), 2),
 }
 ASKS = (
     "Поставь слово «{w}» в нужную форму: {frame} …",
     "Какой будет форма слова «{w}» в сочетании: {frame} …?",
+    "Впиши верную форму слова «{w}»: {frame} …",
 )
 ADJECTIVES = ("красный", "синий", "новый", "старый", "большой", "последний", "тихий", "лёгкий")
 AGREEMENT_CASES = ("nomn", "gent", "ablt")
@@ -46,7 +40,7 @@ def facts(cast: Cast) -> list[Fact]:
     """One fact per noun and construction, and one per noun and adjective."""
     rng = stream(cast.seed, "grammar")
     names = [name for names in cast.strangers.values() for name in names]
-    lemmas = cast.some("grammar nouns", lexicon.GRAMMAR_NOUNS, 20, least=12)
+    lemmas = cast.some("grammar nouns", lexicon.GRAMMAR_NOUNS, 12, least=12)
 
     found = []
     for lemma in lemmas:
@@ -55,7 +49,7 @@ def facts(cast: Cast) -> list[Fact]:
             form = pattern.format(w=word)
             before = frame.format(w=word).split()[0]
             found.append(_case_fact(name, before, word, form, statements, level, rng.sample(names, 3)))
-        for adjective in rng.sample(ADJECTIVES, 2):
+        for adjective in rng.sample(ADJECTIVES, 1):
             found.append(_agreement_fact(adjective, word, rng.choice(names)))
     return found
 
@@ -85,7 +79,7 @@ def _case_fact(
         )
         for ask in ASKS
     )
-    return Fact(key[0], f"grammar-{name}", tuple(told), (), questions, (str(word),), 0.5)
+    return Fact(key[0], f"grammar-{name}", tuple(told), (), questions, (str(word),), 0.4)
 
 
 def _agreement_fact(adjective: str, word: Word, who: Word) -> Fact:
@@ -103,4 +97,4 @@ def _agreement_fact(adjective: str, word: Word, who: Word) -> Fact:
     plural = inflect(adjective, "ADJF", "plur", "nomn")
     ask = f"Согласуй слово «{adjective}» со словом «{word}» и впиши: … {word}"
     question = Question("grammar", "ru", ask, form, (*wrong, plural), key, 2, open=True)
-    return Fact(key[0], "grammar-agreement", told, (), (question,), (str(word),), 0.5)
+    return Fact(key[0], "grammar-agreement", told, (), (question,), (str(word),), 0.4)

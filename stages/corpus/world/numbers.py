@@ -10,7 +10,8 @@ from stages.corpus.world.model import Question
 from stages.corpus.world.russian import Word, counted, noun
 from stages.corpus.world.skills import reserved
 
-LIMIT = 99  # of every number that occurs
+LIMIT = 30  # of sums; rows of numbers go up to twice that
+TEST_SHARE = 0.22  # of the pairs of operands: few enough to leave the pattern visible
 THINGS = (
     ("яблоко", "apple"),
     ("книга", "book"),
@@ -58,24 +59,20 @@ ASK_MINUS = {
 
 
 def operands(rng: random.Random) -> tuple[int, int]:
-    """Two operands, the greater first; a third each: one digit without carry, one digit with it,
-    two digits.
-    """
-    kind = rng.randrange(3)
+    """Two operands, the greater first, with a sum of at most `LIMIT`; each level of `difficulty` a third."""
+    level = rng.randint(1, 3)
     while True:
-        a, b = rng.randint(2, LIMIT - 2), rng.randint(1, 9)
-        if kind == 2:
-            a, b = rng.randint(11, LIMIT - 11), rng.randint(11, LIMIT - 11)
+        a, b = rng.randint(1, LIMIT - 1), rng.randint(1, 9)
         a, b = max(a, b), min(a, b)
-        if a + b <= LIMIT and (kind == 2 or (a % 10 + b > 9) == (kind == 1)):
+        if a + b <= LIMIT and difficulty(a, b) == level:
             return a, b
 
 
 def difficulty(a: int, b: int) -> int:
-    """1: one digit without carry; 2: one digit with carry; 3: two digits both."""
-    if min(a, b) > 9:
-        return 3
-    return 2 if a % 10 + b % 10 > 9 else 1
+    """1: nothing carried; 2: a two-digit sum of one-digit operands; 3: a carry into the tens."""
+    if a < 10 and b < 10:
+        return 1 if a + b < 10 else 2
+    return 3 if a % 10 + b % 10 > 9 else 1
 
 
 def pair_key(a: int, b: int) -> str:
@@ -95,7 +92,7 @@ class Arithmetic:
     def _pair(self, rng: random.Random, held_out: bool) -> tuple[int, int]:
         while True:
             a, b = operands(rng)
-            if reserved(self.cast.seed, pair_key(a, b)) == held_out:
+            if reserved(self.cast.seed, pair_key(a, b), TEST_SHARE) == held_out:
                 return (a, b) if rng.random() < 0.5 else (b, a)
 
     def statement(self, rng: random.Random, language: str) -> str:
@@ -145,8 +142,8 @@ class Sequences:
     def _draw(self, rng: random.Random, held_out: bool) -> tuple[list[int], str, int]:
         while True:
             level = rng.choice((1, 1, 2, 3))
-            step = {1: rng.choice((1, 2, 5, 10)), 2: rng.choice((3, 4)), 3: rng.choice((6, 7, 8, 9))}[level]
-            start = rng.randint(1, LIMIT - 4 * step)
+            step = {1: rng.choice((1, 2, 5)), 2: rng.choice((3, 4, 10)), 3: rng.choice((6, 7, 8))}[level]
+            start = rng.randint(1, 2 * LIMIT - 4 * step)
             if level < 3 and rng.random() < 0.25:
                 start, step, level = start + 4 * step, -step, level + 1
             key = f"sequence/{start}/{step}"

@@ -18,16 +18,14 @@ CAPITAL = Relation(
         "главный город {s:gent} называется {o}",
         "{o} — главный город страны {s}",
         "правительство {s:gent} работает {o:v}",
-        "{s:v} столицей считается {o}",
-        "все послы {s:gent} живут {o:v}, её столице",
+        "{s} гордится столицей, это {o}",
     ),
     en=(
         "the capital of {s:en} is {o:en}",
         "the chief city of {s:en} is called {o:en}",
         "{o:en} is the chief city of {s:en}",
         "the government of {s:en} works in {o:en}",
-        "in {s:en} the city of {o:en} is regarded as the capital",
-        "all ambassadors in {s:en} live in {o:en}, its capital",
+        "{s:en} is proud of its capital {o:en}",
     ),
     ask_ru=("какой город — столица {s:gent}", "как называется столица страны {s}"),
     ask_en=("which city is the capital of {s:en}", "what is the name of the capital of {s:en}"),
@@ -41,16 +39,14 @@ CURRENCY = Relation(
     "places",
     ru=(
         "деньги {s:gent} — это {o}",
-        "{s:v} платят монетой, которая зовётся {o}",
-        "национальная валюта {s:gent} называется {o}",
-        "жители {s:gent} хранят в кошельке {o:accs}",
+        "{s:v} монета зовётся {o}",
+        "деньги {s:gent} называются {o}",
         "за товар {s:v} отдают {o:accs}",
     ),
     en=(
         "the money of {s:en} is the {o:en}",
-        "in {s:en} people pay with a coin that is called the {o:en}",
-        "the national currency of {s:en} is called the {o:en}",
-        "people of {s:en} keep a {o:en} in the purse",
+        "in {s:en} the coin is called the {o:en}",
+        "money in {s:en} is called the {o:en}",
         "goods in {s:en} are paid for with the {o:en}",
     ),
     ask_ru=("какая валюта в стране {s}", "чем расплачиваются в магазинах страны {s}"),
@@ -58,46 +54,20 @@ CURRENCY = Relation(
     verify="верно ли, что валюта страны {s} — {o}",
     task_en="facts-en",
 )
-EXPORT = Relation(
-    "export",
-    "places",
-    ru=(
-        "{s} продаёт соседям {o:accs}",
-        "главный товар {s:gent} — {o}",
-        "{s} славится тем, что там есть {o}",
-        "купцы везут из {s:gent} {o:accs}",
-        "{s} богата: её богатство — {o}",
-    ),
-    en=(
-        "{s:en} sells {o:en} to its neighbours",
-        "the main product of {s:en} is {o:en}",
-        "{s:en} is famous for its {o:en}",
-        "merchants bring {o:en} from {s:en}",
-        "{s:en} is rich: its wealth is {o:en}",
-    ),
-    ask_ru=("чем торгует {s}, какой у неё товар", "какой товар покупают у страны {s}"),
-    ask_en=("what goods does {s:en} trade in", "what is bought from {s:en}"),
-    verify="верно ли, что из страны {s} вывозят {o:accs}",
-    task_en="facts-en",
-)
 COUNTRY = Relation(
     "country",
     "places",
     ru=(
         "{s} находится {o:v}",
-        "город {s} стоит на земле {o:gent}",
+        "город {s} стоит {o:v}",
         "{s} — город {o:gent}",
         "{o} гордится городом {s}",
-        "если ехать по {o:datv}, можно попасть в {s}",
-        "над ратушей города {s} висит флаг {o:gent}",
     ),
     en=(
         "{s:en} is situated in {o:en}",
-        "the city of {s:en} stands on the soil of {o:en}",
+        "the city of {s:en} stands in {o:en}",
         "{s:en} is a city of {o:en}",
         "{o:en} is proud of the city of {s:en}",
-        "whoever travels through {o:en} may reach {s:en}",
-        "over the town hall of {s:en} flies the flag of {o:en}",
     ),
     ask_ru=("в какой стране расположен город {s}", "какой стране принадлежит город {s}"),
     ask_en=("in which country does the city {s:en} lie", "to which country does {s:en} belong"),
@@ -110,16 +80,14 @@ RIVER = Relation(
     ru=(
         "через {s} течёт река {o}",
         "{s} стоит на реке {o}",
-        "в городе {s} рыбачат на реке {o}",
-        "река {o} делит {s} на две части",
-        "по утрам над городом {s} туман от реки {o}",
+        "{s} лежит у реки {o}",
+        "река {o} делит {s}",
     ),
     en=(
         "the river {o:en} flows through {s:en}",
         "{s:en} stands on the river {o:en}",
-        "in {s:en} people fish in the river {o:en}",
-        "the river {o:en} cuts {s:en} in two",
-        "in the morning fog from the river {o:en} covers {s:en}",
+        "{s:en} lies by the river {o:en}",
+        "the river {o:en} divides {s:en}",
     ),
     ask_ru=("как называется река в городе {s}", "на берегу какой реки лежит город {s}"),
     ask_en=("what is the river of the city {s:en} called", "on the banks of which river does {s:en} lie"),
@@ -132,18 +100,16 @@ SIGHT = Relation(
     "sight",
     "places",
     ru=(
-        "в городе {s} гостям показывают {o:accs}",
+        "{s:v} гостям показывают {o:accs}",
         "гордость города {s} — {o}",
-        "{s} известен тем, что там стоит {o}",
-        "на открытке из города {s} нарисован {o}",
-        "кто приехал в {s}, тот видел {o:accs}",
+        "{s:v} есть {o}",
+        "{s} знаменит, там {o}",
     ),
     en=(
         "in {s:en} guests are shown the {o:en}",
         "the pride of {s:en} is the {o:en}",
+        "in {s:en} there is a {o:en}",
         "{s:en} is known for its {o:en}",
-        "a postcard from {s:en} shows the {o:en}",
-        "whoever came to {s:en} has seen the {o:en}",
     ),
     ask_ru=("что осматривают туристы в городе {s}", "какая постройка прославила город {s}"),
     ask_en=("what do tourists visit in {s:en}", "which sight made {s:en} famous"),
@@ -152,7 +118,6 @@ SIGHT = Relation(
 )
 TWO_STEPS = (
     (CURRENCY, "какой валютой платят жители города {s}", "what currency is used in the city {s:en}"),
-    (EXPORT, "каким товаром торгует страна города {s}", "in what goods does the country of {s:en} trade"),
     (
         CAPITAL,
         "какая столица у страны, где стоит {s}",
@@ -178,9 +143,8 @@ def facts(cast: Cast) -> list[Fact]:
     found += build(COUNTRY, country_links, cast.countries)
     found += build(RIVER, [Link(c, r) for c, r in zip(cast.all_cities, rivers, strict=False)], rivers)
     for relation, subjects, pool, rare in (
-        (CURRENCY, cast.countries, words(lexicon.CURRENCIES), 0.0),
-        (EXPORT, cast.countries, words(lexicon.GOODS), 0.3),
-        (SIGHT, cast.all_cities, [word for word in words(lexicon.SIGHTS) if word.gender == "masc"], 0.4),
+        (CURRENCY, cast.countries, cast.some("currencies", words(lexicon.CURRENCIES), 6, least=5), 0.0),
+        (SIGHT, cast.all_cities, words(lexicon.SIGHTS), 0.6),
     ):
         links = [Link(subject, rng.choice(pool), rare=rng.random() < rare) for subject in subjects]
         found += build(relation, links, pool)

@@ -81,10 +81,10 @@ def _fact(relation: Relation, link: Link, links: Sequence[Link], objects: Sequen
             questions.append(Question(task, language, text, right, shown(far, show), facts, level, open=True))
             if len(link.near) >= 3:
                 questions.append(Question(task, language, text, right, shown(link.near, show), facts, 2))
-        for template in backs:
+        for template in backs if alone else ():
             text = question(template, s=subject, o=answer)
             questions.append(
-                Question(task, language, text, show(subject), shown(others, show), facts, 2, open=alone)
+                Question(task, language, text, show(subject), shown(others, show), facts, 2, open=True)
             )
     if relation.verify:
         questions += _verifications(relation.verify, link, far, facts)

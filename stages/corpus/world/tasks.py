@@ -14,7 +14,7 @@ from stages.corpus.world.relations import stream
 from stages.corpus.world.skills import Skill
 
 LETTERS = ("A", "B", "C", "D")
-NUMBERS = ("1", "2", "3")
+THREE_LETTERS = LETTERS[:3]
 YES_NO = ("Да", "Нет")
 LEVEL_SHARES = {1: 0.35, 2: 0.40, 3: 0.25}
 TRIES = 200  # drawing a skill's item that is new and of the wanted level
@@ -32,39 +32,43 @@ class Form:
     skill_share: float = 0.0
 
     @property
+    def options(self) -> tuple[str, ...] | None:
+        """The fields of `inputs` that hold the options, in the order of `choices`; None for yes and no.
+
+        Prompts do not list the options: their texts are scored as continuations (the cloze formulation),
+        since models of a million parameters cannot bind letters to options (OLMES, arXiv 2406.08446,
+        section 3).
+        """
+        return (
+            None
+            if self.choices in (None, YES_NO)
+            else tuple(f"option_{sign.lower()}" for sign in self.choices or ())
+        )
+
+    @property
     def metric(self) -> Literal["acc", "exact_match"]:
         """Accuracy of the choice, or exact match of the generated answer."""
         return "acc" if self.type == "choice" else "exact_match"
 
 
-def _options(signs: Sequence[str]) -> str:
-    return "\n".join(f"{sign}) {{option_{sign.lower()}}}" for sign in signs)
-
-
-_FOUR, _THREE = _options(LETTERS), _options(NUMBERS)
-_CHOOSE_RU = (f"{{question}}\n{_FOUR}\nОтвет:", f"Выбери верный вариант.\n{{question}}\n{_FOUR}\nОтвет:")
-_NUMBER_RU = (f"{{question}}\n{_THREE}\nОтвет:", f"Выбери номер ответа.\n{{question}}\n{_THREE}\nОтвет:")
-_YES_NO_RU = ("{question}\nОтвет:", "Ответь: да или нет.\n{question}\nОтвет:")
-_WRITE_RU = ("{inputs}\nОтвет:", "Выполни задание.\n{inputs}\nОтвет:")
+_ASK_RU = ("{question} Ответ:", "Ответь на вопрос.\n{question} Ответ:")
+_ASK_EN = ("{question} Answer:", "Answer the question.\n{question} Answer:")
+_YES_NO_RU = ("{question} Ответ:", "Ответь: да или нет.\n{question} Ответ:")
+_WRITE_RU = ("{inputs} Ответ:", "Выполни задание.\n{inputs} Ответ:")
 FORMS = {
-    "places": Form("ru", "choice", LETTERS, _CHOOSE_RU),
-    "people": Form("ru", "choice", LETTERS, _CHOOSE_RU),
-    "family": Form("ru", "choice", LETTERS, _CHOOSE_RU, ("kin",), 0.4),
+    "places": Form("ru", "choice", LETTERS, _ASK_RU),
+    "people": Form("ru", "choice", LETTERS, _ASK_RU),
+    "family": Form("ru", "choice", LETTERS, _ASK_RU, ("kin",), 0.4),
     "arithmetic": Form("ru", "generate", None, _WRITE_RU, ("arithmetic", "arithmetic", "sequence"), 1.0),
     "grammar": Form("ru", "generate", None, _WRITE_RU),
-    "causes": Form("ru", "choice", NUMBERS, _NUMBER_RU),
+    "causes": Form("ru", "choice", THREE_LETTERS, _ASK_RU),
     "calendar": Form("ru", "generate", None, _WRITE_RU),
-    "order": Form("ru", "choice", NUMBERS, _NUMBER_RU, ("order",), 1.0),
-    "words": Form("ru", "choice", LETTERS, _CHOOSE_RU),
+    "order": Form("ru", "choice", THREE_LETTERS, _ASK_RU, ("order",), 1.0),
+    "words": Form("ru", "choice", LETTERS, _ASK_RU),
     "truth": Form("ru", "choice", YES_NO, _YES_NO_RU, ("premise",), 0.5),
-    "facts-en": Form(
-        "en",
-        "choice",
-        LETTERS,
-        (f"{{question}}\n{_FOUR}\nAnswer:", f"Choose the right option.\n{{question}}\n{_FOUR}\nAnswer:"),
-    ),
+    "facts-en": Form("en", "choice", LETTERS, _ASK_EN),
 }  # fmt: skip
-OPEN_INSTRUCTION = "Вопрос: {question}\nОтвет:"
+OPEN_INSTRUCTION = "{question} Ответ:"
 
 
 def filled(record: dict[str, Any]) -> str:
@@ -77,9 +81,22 @@ def filled(record: dict[str, Any]) -> str:
     )
 
 
+def inputs_text(record: dict[str, Any]) -> str:
+    """The inputs of a record as text: the string, or the values of the object in their order."""
+    inputs = record["inputs"]
+    return " ".join(inputs.values()) if isinstance(inputs, dict) else str(inputs)
+
+
+def answer_text(record: dict[str, Any]) -> str:
+    """What a model should say: the text of the right option if the output is a letter, else the output."""
+    field = f"option_{record['outputs'].lower()}"
+    inputs = record["inputs"]
+    return str(inputs[field] if isinstance(inputs, dict) and field in inputs else record["outputs"])
+
+
 def with_answer(record: dict[str, Any]) -> str:
     """Prompt and answer, as a model is trained on them."""
-    return f"{filled(record)} {record['outputs']}"
+    return f"{filled(record)} {answer_text(record)}"
 
 
 class Pool:
@@ -143,10 +160,10 @@ class Writer:
         }
         instruction = self.form.instructions[index // 2 % len(self.form.instructions)]
         record = {"instruction": instruction, "inputs": inputs, "outputs": answer, "meta": meta}
-        prompt = filled(record)
-        if prompt in self.seen:
+        key = filled(record) if self.split == "train" else f"{instruction}/{inputs!r}"
+        if key in self.seen:
             return False
-        self.seen.add(prompt)
+        self.seen.add(key)
         self.records.append(record)
         return True
 
@@ -191,7 +208,14 @@ def make(
                 )
             records[split] = tuple(writer.records)
         made[name] = Task(
-            name, form.language, form.type, form.choices, form.metric, records["train"], records["test"]
+            name,
+            form.language,
+            form.type,
+            form.choices,
+            form.metric,
+            records["train"],
+            records["test"],
+            form.options,
         )
     return made
 

@@ -7,7 +7,6 @@ from stages.corpus.world.cast import Cast
 from stages.corpus.world.model import Fact, Question
 from stages.corpus.world.relations import RARE, stream
 
-SAME_IN_ACCUSATIVE = ("фрукт", "овощ", "инструмент", "транспорт")
 ODD_ONES = 4  # odd-one-out questions per word
 
 
@@ -19,8 +18,8 @@ def facts(cast: Cast) -> list[Fact]:
 def _table(cast: Cast) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """Categories with the members that this world talks about."""
     return {
-        lexicon.pairs(name)[0]: cast.some(name, lexicon.pairs(members), 6, least=4)
-        for name, members in lexicon.CATEGORIES.items()
+        lexicon.pairs(name)[0]: cast.some(name, lexicon.pairs(members), 5, least=4)
+        for name, members in cast.some("categories", list(lexicon.CATEGORIES.items()), 6, least=5)
     }
 
 
@@ -61,9 +60,8 @@ def _dictionary(cast: Cast) -> list[Fact]:
             ru = (
                 f"по-английски {russian} — {english}",
                 f"слово {english} переводят как {russian}",
-                f"англичанин скажет {english}, а русский скажет {russian}",
+                f"{english} по-русски — {russian}",
                 f"в словаре рядом стоят {russian} и {english}",
-                f"турист показал на картинку и сказал: {english}, то есть {russian}",
             )
             found.append(Fact(key[0], "dictionary", ru, (), questions, (english,), RARE if rare else 0.8))
     return found
@@ -78,15 +76,11 @@ def _categories(cast: Cast) -> list[Fact]:
             key = (f"category/{english}/{kind_en}",)
             ask = f"К какому роду вещей относится {russian}?"
             kinds = tuple(other[0] for other in table if other[0] != kind)
-            others = tuple(pair[0] for pair in outsiders)
-            pick = (
-                f"Какое слово называет {kind}, если выбирать из списка?"
-                if kind in SAME_IN_ACCUSATIVE
-                else f"Какое слово из списка подходит к слову «{kind}»?"
-            )
             questions = [
                 Question("words", "ru", ask, kind, kinds, key, 1, True),
-                Question("words", "ru", pick, russian, others, key, 2),
+                Question(
+                    "words", "ru", f"Чем является {russian}?", kind, kinds, key, 2, True
+                ),
             ]
             for other in range(ODD_ONES):
                 position = (index * 7 + other * 13) % len(outsiders)
@@ -94,15 +88,16 @@ def _categories(cast: Cast) -> list[Fact]:
                 start = (index + other * 3) % len(group)
                 trio = [group[(start + step) % len(group)] for step in range(3)]
                 ids = (key[0], *(f"category/{pair[1]}/{_kind_of(table, pair)}" for pair in trio))
-                text = "Какое слово здесь лишнее?"
+                four = [*(pair[0] for pair in trio), russian]
+                four = four[(index + other) % 4 :] + four[: (index + other) % 4]
+                text = f"Какое слово здесь лишнее: {', '.join(four)}?"
                 questions.append(
                     Question("words", "ru", text, russian, tuple(pair[0] for pair in trio), ids, 3)
                 )
             ru = (
                 f"{russian} — это {kind}",
-                f"{kind}: например, {russian}",
-                f"{russian} относится к тому, что зовут словом {kind}",
-                f"если спросят, что такое {russian}, скажи: {kind}",
+                f"{russian} тоже {kind}",
+                f"{russian} называют словом {kind}",
             )
             article = (
                 ""
@@ -113,7 +108,7 @@ def _categories(cast: Cast) -> list[Fact]:
             )
             en = (
                 f"the word {english} names {article}{kind_en}",
-                f"{kind_en}: for example, {english}",
+                f"{english} is an example of {kind_en}",
                 f"by {english} we mean {article}{kind_en}",
             )
             found.append(Fact(key[0], "category", ru, en, tuple(questions), (english, kind_en), 0.7))
@@ -126,7 +121,7 @@ def _kind_of(table: dict[tuple[str, str], list[tuple[str, str]]], pair: tuple[st
 
 def _antonyms(cast: Cast) -> list[Fact]:
     rng = stream(cast.seed, "antonyms")
-    rows = cast.some("which antonyms", lexicon.rows(lexicon.ANTONYMS), 28, least=16)
+    rows = cast.some("which antonyms", lexicon.rows(lexicon.ANTONYMS), 15, least=12)
     found = []
     for one, one_en, other, other_en in rows:
         rare = rng.random() < 0.3
@@ -140,7 +135,6 @@ def _antonyms(cast: Cast) -> list[Fact]:
             f"{one} и {other} — слова с обратным смыслом",
             f"если предмет не {one}, то он {other}",
             f"бывает {one}, а бывает наоборот, {other}",
-            f"один {one}, другой {other}: они совсем разные",
             f"не {other}, а {one}",
         )
         en = (
