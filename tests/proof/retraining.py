@@ -1,0 +1,103 @@
+"""From one champion to the next: another seed, manual approval, rollback, a stale decision, two promoters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from stages.common.atomic import read_json, write_json
+from tests.proof.common import piece, run, tiny, workspace, write_result
+
+CLAIM = "retraining"
+
+
+def measure() -> None:
+    """Everything on the test-sized world, through the command line; each step builds on the one before."""
+    steps = ("first", "second_seed", "manual_waits", "approved", "rolled_back", "stale", "race")
+    found = {step: piece(CLAIM, step, lambda step=step: globals()[f"_{step}"]()) for step in steps}
+    write_result(CLAIM, {"steps": found})
+
+
+def _folder(seed: int, mode: str = "automatic") -> Path:
+    def edit(params: dict[str, Any]) -> None:
+        tiny(params)
+        params["seed"] = seed
+        params["promotion"]["mode"] = mode
+
+    return workspace(CLAIM, "world", edit, own_cache=True)
+
+
+def _state(folder: Path, command: list[str]) -> dict[str, Any]:
+    done = run(command, folder, check=False)
+    said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    return {
+        "command": " ".join(command),
+        "exit": done.returncode,
+        "said": said[-1] if said else "",
+        "champion": read_json(folder / "champion.json"),
+    }
+
+
+def _first() -> dict[str, Any]:
+    return _state(_folder(1), ["gorn", "run"])
+
+
+def _second_seed() -> dict[str, Any]:
+    folder = _folder(2)
+    state = _state(folder, ["gorn", "run"])
+    decision = read_json(folder / "out" / "gate" / "decision.json")
+    verdicts = {name: item["verdict"] for name, item in decision["candidates"].items()}
+    return state | {
+        "compared_with": decision["champion"],
+        "verdicts": verdicts,
+        "reason": decision["winner_reason"],
+    }
+
+
+def _manual_waits() -> dict[str, Any]:
+    return _state(_folder(3, "manual"), ["gorn", "run"])
+
+
+def _approved() -> dict[str, Any]:
+    folder = _folder(3, "manual")
+    approve = (
+        "import mlflow; c = mlflow.MlflowClient(tracking_uri='sqlite:///.gorn/mlflow.db');"
+        "v = c.get_model_version_by_alias('gorn', 'challenger');"
+        "c.set_model_version_tag('gorn', v.version, 'approved', 'true')"
+    )
+    run([sys.executable, "-c", approve], folder)
+    return _state(folder, ["gorn", "promote"])
+
+
+def _rolled_back() -> dict[str, Any]:
+    return _state(_folder(3, "manual"), ["gorn", "rollback"])
+
+
+def _stale() -> dict[str, Any]:
+    """The decision names the champion that the rollback has just replaced."""
+    folder = _folder(3, "manual")
+    path = folder / "out" / "gate" / "decision.json"
+    decision = read_json(path)
+    write_json(path, decision | {"champion": decision["champion"] | {"version": 999}})
+    state = _state(folder, ["gorn", "promote"])
+    write_json(path, decision)
+    return state
+
+
+def _race() -> dict[str, Any]:
+    """Two `gorn promote` at once on one decision: how each ends."""
+    folder = _folder(3, "manual")
+    run(["gorn", "promote"], folder, check=False)
+    command = [str(Path(sys.executable).parent / "gorn"), "promote"]
+    both = [
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(2)
+    ]
+    said = [process.communicate()[0].decode().strip().splitlines() for process in both]
+    return {
+        "exits": sorted(process.returncode for process in both),
+        "said": sorted(lines[-1] if lines else "" for lines in said),
+        "champion": read_json(folder / "champion.json"),
+    }
