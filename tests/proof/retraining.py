@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.atomic import read_json, write_json
-from tests.proof.common import piece, run, tiny, workspace, write_result
+from tests.proof.common import SCRATCH, piece, run, tiny, workspace, write_result
 
 CLAIM = "retraining"
 
@@ -60,14 +60,18 @@ def _manual_waits() -> dict[str, Any]:
     return _state(_folder(3, "manual"), ["gorn", "run"])
 
 
+def _approve(folder: Path, version: str) -> None:
+    """What a person does in the MLflow UI: set the version's tag; `version` is a Python expression."""
+    script = (
+        "import mlflow; c = mlflow.MlflowClient(tracking_uri='sqlite:///.gorn/mlflow.db');"
+        f"c.set_model_version_tag('gorn', str({version}), 'approved', 'true')"
+    )
+    run([sys.executable, "-c", script], folder)
+
+
 def _approved() -> dict[str, Any]:
     folder = _folder(3, "manual")
-    approve = (
-        "import mlflow; c = mlflow.MlflowClient(tracking_uri='sqlite:///.gorn/mlflow.db');"
-        "v = c.get_model_version_by_alias('gorn', 'challenger');"
-        "c.set_model_version_tag('gorn', v.version, 'approved', 'true')"
-    )
-    run([sys.executable, "-c", approve], folder)
+    _approve(folder, "c.get_model_version_by_alias('gorn', 'challenger').version")
     return _state(folder, ["gorn", "promote"])
 
 
@@ -87,15 +91,16 @@ def _stale() -> dict[str, Any]:
 
 
 def _race() -> dict[str, Any]:
-    """Two `gorn promote` at once on one decision: how each ends."""
+    """Two `gorn promote` at once for the version that was rolled back: how each ends."""
     folder = _folder(3, "manual")
-    run(["gorn", "promote"], folder, check=False)
-    command = [str(Path(sys.executable).parent / "gorn"), "promote"]
+    number = read_json(SCRATCH / CLAIM / "pieces" / "approved.json")["champion"]["version"]
+    _approve(folder, str(number))
+    command = [str(Path(sys.executable).parent / "gorn"), "promote", "--version", str(number)]
     both = [
-        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)
     ]
-    said = [process.communicate()[0].decode().strip().splitlines() for process in both]
+    said = [process.communicate()[0].strip().splitlines() for process in both]
     return {
         "exits": sorted(process.returncode for process in both),
         "said": sorted(lines[-1] if lines else "" for lines in said),
