@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from flows import ports
 from flows.processes import ending_children
@@ -32,26 +33,33 @@ def serve(cron: str, port: int, verbose: bool = False) -> None:
     """
     check_cron(cron)
     with ending_children():
-        if not os.environ.get("PREFECT_API_URL"):
-            _local_server(port)
+        url = os.environ.get("PREFECT_API_URL") or _local_server(port)
         from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+        from prefect.settings import PREFECT_API_URL, temporary_settings
 
         from flows.retrain import retrain
 
-        print(f"retraining at `{cron}`, one run at a time; Ctrl-C stops", flush=True)
-        retrain.serve(
-            name="scheduled",
-            cron=cron,
-            parameters={"verbose": verbose},
-            limit=1,
-            global_limit=ConcurrencyLimitConfig(
-                limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
-            ),
-            print_starting_message=False,
+        one_at_a_time = ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
         )
+        print(f"retraining at `{cron}`, one run at a time; Ctrl-C stops", flush=True)
+        # Prefect reads its environment on import, which the schedule's check already caused; runs are processes.
+        os.environ["PREFECT_API_URL"] = url
+        # Its runner forgets to await its own stop when a signal ends it.
+        warnings.filterwarnings("ignore", message="coroutine 'Runner.astop' was never awaited")
+        with temporary_settings({PREFECT_API_URL: url}):
+            retrain.serve(
+                name="scheduled",
+                cron=cron,
+                parameters={"verbose": verbose},
+                limit=1,
+                global_limit=one_at_a_time,
+                print_starting_message=False,
+            )
 
 
-def _local_server(port: int) -> None:
+def _local_server(port: int) -> str:
+    """Address of the API of the server on `port`, started unless it runs already. Raises `UserError`."""
     url = f"http://{ports.HOST}:{port}"
     if ports.answers(f"{url}/api/health"):
         print(f"Prefect  {url} (running already)", flush=True)
@@ -59,4 +67,4 @@ def _local_server(port: int) -> None:
         ports.require_free(port, "Prefect", "--port")
         start_prefect(port).wait()
         print(f"Prefect  {url}", flush=True)
-    os.environ["PREFECT_API_URL"] = f"{url}/api"
+    return f"{url}/api"
