@@ -43,7 +43,7 @@ def serve(cron: str, port: int, verbose: bool = False) -> None:
             limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
         )
         print(f"retraining at `{cron}`, one run at a time; Ctrl-C stops", flush=True)
-        # Prefect reads its environment on import, which the schedule's check already caused; runs are processes.
+        # Prefect read its environment when the schedule was checked; runs are processes and read their own.
         os.environ["PREFECT_API_URL"] = url
         # Its runner forgets to await its own stop when a signal ends it.
         warnings.filterwarnings("ignore", message="coroutine 'Runner.astop' was never awaited")
