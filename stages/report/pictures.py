@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, LINE = "#1c2430", "#5b6675", "#d5dbe3"
 # Okabe and Ito's palette, told apart with every common kind of colour blindness.
-BLUE, VERMILLION, GREEN, GREY, ORANGE = "#0072b2", "#d55e00", "#009e73", "#7a8594", "#e69f00"
+BLUE, VERMILION, GREEN, GREY, ORANGE = "#0072b2", "#d55e00", "#009e73", "#7a8594", "#e69f00"
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -36,7 +36,7 @@ STYLE: Any = {
     "ytick.color": MUTED,
     "svg.fonttype": "none",
 }
-LANGUAGE_STYLES = ((BLUE, "o", "-"), (VERMILLION, "s", "--"), (GREEN, "^", "-."), (ORANGE, "D", ":"))
+LANGUAGE_STYLES = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "^", "-."), (ORANGE, "D", ":"))
 LARGEST_BUBBLE = 1500.0
 
 
@@ -54,7 +54,7 @@ class Point:
         """By what the gate said."""
         if self.model.champion:
             return INK
-        return {"pass": BLUE, "fail": VERMILLION}.get(self.model.verdict or "", GREY)
+        return {"pass": BLUE, "fail": VERMILION}.get(self.model.verdict or "", GREY)
 
     @property
     def marker(self) -> str:
