@@ -27,6 +27,7 @@ class Limits:
     """Least or greatest values a text may have. FineWeb2's own stand behind those that differ."""
 
     words: int = 4
+    lines: int = 12  # below this neither line ends nor repeated lines are a statistic: questions with answers
     mean_word_min: float = 2.0  # 3: arithmetic in words and tables of sums are text here
     mean_word_max: float = 11.0
     alphabetic_words: float = 0.4  # 0.713: the same
@@ -77,7 +78,7 @@ def _characters(text: str, words: Sequence[str], limits: Limits) -> str | None:
 
 def _lines(text: str, words: int, limits: Limits) -> str | None:
     lines = [line for line in text.split("\n") if line.strip()]
-    if len(lines) < 4:
+    if len(lines) < limits.lines:
         return None
     ends = sum(line.endswith(_SENTENCE_ENDS) for line in lines) / len(lines)
     per_word = len(lines) / words

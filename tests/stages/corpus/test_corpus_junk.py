@@ -35,7 +35,7 @@ PLAY = """Городничий. Я пригласил вас, господа, с
         ("А б в г д е ж з и к л м н о п", "mean_word"),
         ("приветкакдела" * 8 + " раз два три", "mean_word"),
         ("один два три раз " * 12, "distinct_words"),
-        ("Да\nнет\nда же\nнет уж\nвот\nтак\nони\nмы", "line_ends"),
+        ("Да\nнет\nда же\nнет уж\nвот\nтак\nони\nмы\nты\nэто всё\nя\nмы тут", "line_ends"),
     ],
 )
 def test_junk_is_named_by_its_rule(text: str, rule: str) -> None:
