@@ -14,7 +14,7 @@ from stages.corpus.world.russian import Word, counted, noun
 
 SEASON_OF_MONTH = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0)
 COUNT_WORDS = {2: ("два", "two"), 3: ("три", "three"), 5: ("пять", "five"), 10: ("десять", "ten")}
-MULTIPLES = (2, 3, 5, 10)
+MULTIPLES = (2, 3, 5)
 
 
 def facts(cast: Cast) -> list[Fact]:
@@ -38,7 +38,7 @@ def _shifts(name: str, cycle: list[Word], offsets: tuple[int, ...], unit: str, u
             ru, en = _shift_statements(offset, start, end, unit, unit_en)
             asks = _shift_questions(offset, start, unit)
             key = (f"{name}/{start.key}/{offset:+d}",)
-            level = abs(offset)
+            level = {1: 1, -1: 2, 2: 3}[offset]
             questions = tuple(
                 Question("calendar", "ru", text, str(end), _others(cycle, end), key, level, open=True)
                 for text in asks
@@ -50,49 +50,38 @@ def _shifts(name: str, cycle: list[Word], offsets: tuple[int, ...], unit: str, u
 def _shift_statements(
     offset: int, start: Word, end: Word, unit: str, unit_en: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Where the earlier one `a` and the later one `b` stand; never in the words of a question."""
-    a, b = (start, end) if offset > 0 else (end, start)
-    if abs(offset) == 1:
+    """Statements that lead from `start` to `end`, as the questions do, but in other words."""
+    if offset == 1:
         return (
             (
-                f"за {a:ablt} идёт {b}",
-                f"{a} пройдёт, и будет {b}",
-                f"сразу после {a:gent} — {b}",
-                f"{b} ждёт своей очереди за {a:ablt}",
+                f"за {start:ablt} идёт {end}",
+                f"сразу после {start:gent} — {end}",
+                f"пройдёт {start}, и будет {end}",
             ),
-            (
-                f"{a:en} is followed by {b:en}",
-                f"{b:en} comes right after {a:en}",
-                f"{a:en} comes first, then {b:en}",
-            ),
+            (f"after {start:en} comes {end:en}", f"{start:en} is followed by {end:en}"),
         )
-    between = abs(offset) - 1
-    gap = f"один {unit}" if between == 1 else f"два {'месяца' if unit == 'месяц' else 'дня'}"
-    gap_en = f"one {unit_en}" if between == 1 else f"two {unit_en}s"
-    if offset > 0:
+    if offset == -1:
         return (
             (
-                f"между {a:ablt} и {b:ablt} ровно {gap}",
-                f"пройдёт {a}, потом ещё {gap}, и вот {b}",
-                f"если сейчас {a}, то за ним ещё {gap} до {b:gent}",
+                f"перед {start:ablt} идёт {end}",
+                f"до {start:gent} — {end}",
+                f"{start:datv} предшествует {end}",
             ),
-            (
-                f"between {a:en} and {b:en} there lies {gap_en}",
-                f"{a:en} passes, then {gap_en}, and here is {b:en}",
-            ),
+            (f"before {start:en} comes {end:en}", f"{start:en} is preceded by {end:en}"),
         )
-    if between == 1:
-        ru = (f"до {b:gent} был {gap}, а раньше {a}", f"{b:accs} отделяет от {a:gent} {gap}")
-    else:
-        ru = (f"до {b:gent} были {gap}, а раньше {a}", f"от {a:gent} до {b:gent} лежат {gap}")
-    return ru, (
-        f"before {b:en} there was {gap_en}, and {a:en} before that",
-        f"{gap_en} before {b:en}, {a:en} ended",
+    return (
+        (
+            f"за {start:ablt} ещё один {unit}, а там {end}",
+            f"пройдёт {start} и ещё один {unit}, и будет {end}",
+        ),
+        (
+            f"after {start:en} and one more {unit_en} comes {end:en}",
+            f"{start:en}, one more {unit_en}, then {end:en}",
+        ),
     )
 
 
 def _shift_questions(offset: int, start: Word, unit: str) -> tuple[str, ...]:
-    steps = counted(abs(offset), noun(unit))
     name = capital(str(start))
     if offset == 1:
         return (
@@ -106,16 +95,11 @@ def _shift_questions(offset: int, start: Word, unit: str) -> tuple[str, ...]:
             f"{name}, а предыдущий {unit}?",
             f"Назови {unit}, который кончился, когда начался новый: {start}.",
         )
-    if offset > 0:
-        return (
-            f"Какой {unit} наступит через {steps} после {start:gent}?",
-            f"{start:Был|Была|Было} {start}, прошло {steps}. Что теперь?",
-            f"Отсчитай от {start:gent} {steps} вперёд. Что там?",
-        )
+    steps = counted(offset, noun(unit))
     return (
-        f"Какой {unit} был за {steps} до {start:gent}?",
-        f"Сейчас {start}. Что было {steps} назад?",
-        f"Отсчитай от {start:gent} {steps} в прошлое. Что там?",
+        f"Какой {unit} наступит через {steps} после {start:gent}?",
+        f"{start:Был|Была|Было} {start}, прошло {steps}. Что теперь?",
+        f"Отсчитай от {start:gent} {steps} вперёд. Что там?",
     )
 
 

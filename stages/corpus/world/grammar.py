@@ -28,9 +28,9 @@ CONSTRUCTIONS: dict[str, tuple[str, str, tuple[str, ...], int]] = {
     "those": ("эти", "{w:plur-nomn}", ("это старые {n}", "{p} знает, где новые {n}"), 2),
 }
 ASKS = (
-    "Поставь слово «{w}» в нужную форму: {frame} …",
-    "Какой будет форма слова «{w}» в сочетании: {frame} …?",
-    "Впиши верную форму слова «{w}»: {frame} …",
+    "Поставь слово {w} в нужную форму: {frame} …",
+    "Какой будет форма слова {w} в сочетании: {frame} …?",
+    "Впиши верную форму слова {w}: {frame} …",
 )
 ADJECTIVES = ("красный", "синий", "новый", "старый", "большой", "последний", "тихий", "лёгкий")
 AGREEMENT_CASES = ("nomn", "gent", "ablt")
@@ -40,7 +40,7 @@ def facts(cast: Cast) -> list[Fact]:
     """One fact per noun and construction, and one per noun and adjective."""
     rng = stream(cast.seed, "grammar")
     names = [name for names in cast.strangers.values() for name in names]
-    lemmas = cast.some("grammar nouns", lexicon.GRAMMAR_NOUNS, 12, least=12)
+    lemmas = cast.some("grammar nouns", lexicon.GRAMMAR_NOUNS, 10, least=12)
 
     found = []
     for lemma in lemmas:
@@ -95,6 +95,6 @@ def _agreement_fact(adjective: str, word: Word, who: Word) -> Fact:
         agree(adjective, gender) for gender in ("masc", "femn", "neut") if agree(adjective, gender) != form
     )
     plural = inflect(adjective, "ADJF", "plur", "nomn")
-    ask = f"Согласуй слово «{adjective}» со словом «{word}» и впиши: … {word}"
+    ask = f"Согласуй слово {adjective} со словом {word} и впиши: … {word}"
     question = Question("grammar", "ru", ask, form, (*wrong, plural), key, 2, open=True)
     return Fact(key[0], "grammar-agreement", told, (), (question,), (str(word),), 0.4)

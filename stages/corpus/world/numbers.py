@@ -10,7 +10,7 @@ from stages.corpus.world.model import Question
 from stages.corpus.world.russian import Word, counted, noun
 from stages.corpus.world.skills import reserved
 
-LIMIT = 30  # of sums; rows of numbers go up to twice that
+LIMIT = 20  # of sums; rows of numbers go up to three times that
 TEST_SHARE = 0.22  # of the pairs of operands: few enough to leave the pattern visible
 THINGS = (
     ("яблоко", "apple"),
@@ -69,10 +69,10 @@ def operands(rng: random.Random) -> tuple[int, int]:
 
 
 def difficulty(a: int, b: int) -> int:
-    """1: nothing carried; 2: a two-digit sum of one-digit operands; 3: a carry into the tens."""
+    """1: a sum of one digit; 2: a two-digit sum of one-digit operands; 3: a two-digit operand."""
     if a < 10 and b < 10:
         return 1 if a + b < 10 else 2
-    return 3 if a % 10 + b % 10 > 9 else 1
+    return 3
 
 
 def pair_key(a: int, b: int) -> str:
@@ -142,8 +142,8 @@ class Sequences:
     def _draw(self, rng: random.Random, held_out: bool) -> tuple[list[int], str, int]:
         while True:
             level = rng.choice((1, 1, 2, 3))
-            step = {1: rng.choice((1, 2, 5)), 2: rng.choice((3, 4, 10)), 3: rng.choice((6, 7, 8))}[level]
-            start = rng.randint(1, 2 * LIMIT - 4 * step)
+            step = {1: rng.choice((1, 2, 5)), 2: rng.choice((3, 10)), 3: rng.choice((4, 6))}[level]
+            start = rng.randint(1, 3 * LIMIT - 4 * step)
             if level < 3 and rng.random() < 0.25:
                 start, step, level = start + 4 * step, -step, level + 1
             key = f"sequence/{start}/{step}"

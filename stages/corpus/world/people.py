@@ -101,14 +101,14 @@ TWO_STEPS = (
 def facts(cast: Cast) -> list[Fact]:
     """All facts about people and professions."""
     rng = stream(cast.seed, "people")
-    rows = cast.some("professions", lexicon.rows(lexicon.PROFESSIONS), 10, least=8)
+    rows = cast.some("professions", lexicon.rows(lexicon.PROFESSIONS), 8, least=7)
     professions = [noun(row[0], row[1]) for row in rows]
     tools = [noun(row[2], row[3]) for row in rows]
     found: list[Fact] = []
     for relation, pool, rare in (
         (PROFESSION, professions, 0.0),
         (HOME, cast.all_cities, 0.2),
-        (PET, cast.some("pets", words(lexicon.PETS), 8, least=6), 0.3),
+        (PET, cast.some("pets", words(lexicon.PETS), 7, least=6), 0.3),
     ):
         links = [Link(someone, _one(rng.random(), pool), rare=rng.random() < rare) for someone in cast.people]
         found += build(relation, links, pool)

@@ -144,7 +144,7 @@ def facts(cast: Cast) -> list[Fact]:
     found += build(RIVER, [Link(c, r) for c, r in zip(cast.all_cities, rivers, strict=False)], rivers)
     for relation, subjects, pool, rare in (
         (CURRENCY, cast.countries, cast.some("currencies", words(lexicon.CURRENCIES), 6, least=5), 0.0),
-        (SIGHT, cast.all_cities, words(lexicon.SIGHTS), 0.6),
+        (SIGHT, cast.all_cities, words(lexicon.SIGHTS), 0.7),
     ):
         links = [Link(subject, rng.choice(pool), rare=rng.random() < rare) for subject in subjects]
         found += build(relation, links, pool)

@@ -18,8 +18,8 @@ def facts(cast: Cast) -> list[Fact]:
 def _table(cast: Cast) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """Categories with the members that this world talks about."""
     return {
-        lexicon.pairs(name)[0]: cast.some(name, lexicon.pairs(members), 5, least=4)
-        for name, members in cast.some("categories", list(lexicon.CATEGORIES.items()), 6, least=5)
+        lexicon.pairs(name)[0]: cast.some(name, lexicon.pairs(members), 4, least=4)
+        for name, members in cast.some("categories", list(lexicon.CATEGORIES.items()), 5, least=5)
     }
 
 
@@ -43,7 +43,7 @@ def _dictionary(cast: Cast) -> list[Fact]:
                 Question(
                     "words",
                     "ru",
-                    f"Каков перевод слова «{russian}» на английский?",
+                    f"Как перевести на английский слово {russian}?",
                     english,
                     far_en,
                     key,
@@ -51,17 +51,17 @@ def _dictionary(cast: Cast) -> list[Fact]:
                     True,
                 ),
                 Question(
-                    "words", "ru", f"Каков перевод слова «{russian}» на английский?", english, near_en, key, 2
+                    "words", "ru", f"Как перевести на английский слово {russian}?", english, near_en, key, 2
                 ),
                 Question(
-                    "words", "ru", f"Что значит английское слово «{english}»?", russian, near_ru, key, 2, True
+                    "words", "ru", f"Что значит английское слово {english}?", russian, near_ru, key, 2, True
                 ),
             )
             ru = (
                 f"по-английски {russian} — {english}",
                 f"слово {english} переводят как {russian}",
-                f"{english} по-русски — {russian}",
-                f"в словаре рядом стоят {russian} и {english}",
+                f"слово {russian} по-английски — {english}",
+                f"русское {russian} и английское {english} значат одно",
             )
             found.append(Fact(key[0], "dictionary", ru, (), questions, (english,), RARE if rare else 0.8))
     return found
@@ -78,9 +78,7 @@ def _categories(cast: Cast) -> list[Fact]:
             kinds = tuple(other[0] for other in table if other[0] != kind)
             questions = [
                 Question("words", "ru", ask, kind, kinds, key, 1, True),
-                Question(
-                    "words", "ru", f"Чем является {russian}?", kind, kinds, key, 2, True
-                ),
+                Question("words", "ru", f"Чем является {russian}?", kind, kinds, key, 2, True),
             ]
             for other in range(ODD_ONES):
                 position = (index * 7 + other * 13) % len(outsiders)
@@ -95,9 +93,9 @@ def _categories(cast: Cast) -> list[Fact]:
                     Question("words", "ru", text, russian, tuple(pair[0] for pair in trio), ids, 3)
                 )
             ru = (
-                f"{russian} — это {kind}",
-                f"{russian} тоже {kind}",
-                f"{russian} называют словом {kind}",
+                f"по правде, {russian} — это {kind}",
+                f"и {russian} тоже {kind}",
+                f"вещь, которую зовут {russian}, — {kind}",
             )
             article = (
                 ""
@@ -121,7 +119,7 @@ def _kind_of(table: dict[tuple[str, str], list[tuple[str, str]]], pair: tuple[st
 
 def _antonyms(cast: Cast) -> list[Fact]:
     rng = stream(cast.seed, "antonyms")
-    rows = cast.some("which antonyms", lexicon.rows(lexicon.ANTONYMS), 15, least=12)
+    rows = cast.some("which antonyms", lexicon.rows(lexicon.ANTONYMS), 13, least=12)
     found = []
     for one, one_en, other, other_en in rows:
         rare = rng.random() < 0.3
@@ -129,13 +127,13 @@ def _antonyms(cast: Cast) -> list[Fact]:
         questions = []
         for word, opposite in ((one, other), (other, one)):
             pool = tuple(row[index] for row in rows for index in (0, 2) if row[index] not in (one, other))
-            text = f"Какое слово противоположно слову «{word}»?"
+            text = f"Какое слово противоположно слову {word}?"
             questions.append(Question("words", "ru", text, opposite, pool, key, 2 if rare else 1, True))
         ru = (
-            f"{one} и {other} — слова с обратным смыслом",
+            f"слова {one} и {other} обратны по смыслу",
             f"если предмет не {one}, то он {other}",
             f"бывает {one}, а бывает наоборот, {other}",
-            f"не {other}, а {one}",
+            f"предмет не {other}, значит, он {one}",
         )
         en = (
             f"the words {one_en} and {other_en} have opposite meanings",
