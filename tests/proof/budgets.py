@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from stages.common.atomic import read_json
+from tests.proof import readme
 from tests.proof.common import ROOT, SCRATCH, piece, run, write_result
 
 CLAIM = "budgets"
@@ -45,8 +47,10 @@ def measure() -> None:
             "budget_seconds": BUDGET_SECONDS,
             "kept": {name: seconds[name] <= budget for name, budget in BUDGET_SECONDS.items()},
             "stages": first["stages"],
+            "table": read_json(folder / "out" / "report" / "table.json"),
         },
     )
+    readme.write()
 
 
 def _bin(folder: Path, name: str) -> str:
