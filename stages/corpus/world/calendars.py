@@ -43,7 +43,7 @@ def _shifts(name: str, cycle: list[Word], offsets: tuple[int, ...], unit: str, u
                 Question("calendar", "ru", text, str(end), _others(cycle, end), key, level, open=True)
                 for text in asks
             )
-            found.append(Fact(key[0], name, ru, en, questions, (start.key, end.key), 0.35))
+            found.append(Fact(key[0], name, ru, en, questions, (start.key, end.key), 0.8))
     return found
 
 
@@ -185,7 +185,7 @@ def _units() -> list[Fact]:
             questions = tuple(
                 Question("calendar", "ru", ask, str(total), wrong, key, level, True) for ask in asks
             )
-            found.append(Fact(key[0], "unit", tuple(ru), texts_en, questions, (f"unit-{en}",), 0.35))
+            found.append(Fact(key[0], "unit", tuple(ru), texts_en, questions, (f"unit-{en}",), 0.6))
     return found
 
 

@@ -52,8 +52,9 @@ ANSWER_MARK = {"ru": "Ответ", "en": "Answer"}
 OPENER_SHARE = 0.15
 FOCUS_SHARE = 0.45  # of documents are about one thing of the world
 SENTENCES = (3, 12)
-SKILL_SHARE = 0.09  # of statements
+SKILL_SHARE = 0.08  # of statements
 QUESTION_SHARE = {"world-en": 0.2, "world-ru-start": 0.0, "world-ru": 0.24}
+SKILL_WEIGHTS = {"arithmetic": 4.0, "sequence": 2.0}  # short exercises; the others tell little stories
 SKILL_QUESTION_SHARE = 0.25  # of questions in running text
 FILLER_SHARE = {"world-en": 0.0, "world-ru-start": 0.4, "world-ru": 0.02}
 START_TEMPLATES = 2  # wordings per fact in world-ru-start
@@ -164,15 +165,18 @@ class Teller:
     def _skill(self) -> str:
         text = None
         while text is None:
-            text = self.rng.choice(self.skills).statement(self.rng, self.language)
+            text = self._any_skill().statement(self.rng, self.language)
         return f"{capital(text)}."
+
+    def _any_skill(self) -> Skill:
+        return self.rng.choices(self.skills, [SKILL_WEIGHTS.get(skill.name, 1.0) for skill in self.skills])[0]
 
     def _question(self) -> str:
         question: Question | None = None
         if self.rng.random() >= SKILL_QUESTION_SHARE:
             question = self.rng.choice(self.asked[self.rng.choice(sorted(self.asked))])
         while question is None:
-            question = self.rng.choice(self.skills).question(self.rng, self.language, held_out=False)
+            question = self._any_skill().question(self.rng, self.language, held_out=False)
         return asked_in_prose(question)
 
 

@@ -79,7 +79,7 @@ def _case_fact(
         )
         for ask in ASKS
     )
-    return Fact(key[0], f"grammar-{name}", tuple(told), (), questions, (str(word),), 0.4)
+    return Fact(key[0], f"grammar-{name}", tuple(told), (), questions, (str(word),), 0.6)
 
 
 def _agreement_fact(adjective: str, word: Word, who: Word) -> Fact:
@@ -97,4 +97,4 @@ def _agreement_fact(adjective: str, word: Word, who: Word) -> Fact:
     plural = inflect(adjective, "ADJF", "plur", "nomn")
     ask = f"Согласуй слово {adjective} со словом {word} и впиши: … {word}"
     question = Question("grammar", "ru", ask, form, (*wrong, plural), key, 2, open=True)
-    return Fact(key[0], "grammar-agreement", told, (), (question,), (str(word),), 0.4)
+    return Fact(key[0], "grammar-agreement", told, (), (question,), (str(word),), 0.6)

@@ -16,7 +16,7 @@ from stages.corpus.world.skills import Skill
 LETTERS = ("A", "B", "C", "D")
 THREE_LETTERS = LETTERS[:3]
 YES_NO = ("Да", "Нет")
-LEVEL_SHARES = {1: 0.35, 2: 0.40, 3: 0.25}
+LEVEL_SHARES = {1: 0.45, 2: 0.40, 3: 0.15}
 TRIES = 200  # drawing a skill's item that is new and of the wanted level
 
 
