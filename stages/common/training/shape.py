@@ -47,15 +47,16 @@ def derive_shape(parameters: int, vocab_size: int) -> Shape:
     `UserError` when no shape comes within 25 % of the budget.
     """
     shapes = list(_candidates(vocab_size))
-    best = min(shapes, key=lambda shape: (_misfit(shape, parameters), shape.parameters))
-    if abs(best.parameters / parameters - 1) > TOLERANCE:
+    fitting = [shape for shape in shapes if abs(shape.parameters / parameters - 1) <= TOLERANCE]
+    if not fitting:
+        best = min(shapes, key=lambda shape: abs(shape.parameters - parameters))
         smallest = min(shape.parameters for shape in shapes)
         raise UserError(
             f"params.yaml: no model of about {parameters} parameters fits {vocab_size} tokens; "
             f"the nearest has {best.parameters}, the smallest {smallest}; "
             "change `parameters` or `tokens.vocab_size`"
         )
-    return best
+    return min(fitting, key=lambda shape: (_misfit(shape, parameters), shape.parameters))
 
 
 def _candidates(vocab_size: int) -> Iterator[Shape]:
