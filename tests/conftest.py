@@ -9,12 +9,16 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
 from stages.common import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
+# The same examples in every run, so that a change and not luck decides; a busy machine is no failure.
+settings.register_profile("gorn", derandomize=True, deadline=None)
+settings.load_profile("gorn")
 environment.quiet()
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
