@@ -14,13 +14,13 @@ from stages.corpus.world.russian import Word, counted, noun
 
 SEASON_OF_MONTH = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0)
 COUNT_WORDS = {2: ("два", "two"), 3: ("три", "three"), 5: ("пять", "five"), 10: ("десять", "ten")}
-MULTIPLES = (2, 3, 5)
+MULTIPLES = (2, 3)
 
 
 def facts(cast: Cast) -> list[Fact]:
     """Months, days, festivals and units."""
     months, days = words(lexicon.MONTHS), words(lexicon.DAYS)
-    found = _shifts("month", months, (1, 2, -1), "месяц", "month")
+    found = _shifts("month", months, (1, -1), "месяц", "month")
     found += _shifts("day", days, (1, 2, -1), "день", "day")
     return found + _festivals(cast, months) + _units()
 
@@ -85,21 +85,20 @@ def _shift_questions(offset: int, start: Word, unit: str) -> tuple[str, ...]:
     name = capital(str(start))
     if offset == 1:
         return (
-            f"Какой {unit} наступит следом за {start:ablt}?",
+            f"Какой {unit} сразу после {start:gent}?",
+            f"Какой {unit} идёт за {start:ablt}?",
             f"{name}, а следующий {unit}?",
-            f"Назови {unit}, который придёт на смену после {start:gent}.",
         )
     if offset == -1:
         return (
-            f"Какой {unit} был прямо перед {start:ablt}?",
+            f"Какой {unit} стоит до {start:gent}?",
+            f"Какой {unit} идёт перед {start:ablt}?",
             f"{name}, а предыдущий {unit}?",
-            f"Назови {unit}, который кончился, когда начался новый: {start}.",
         )
     steps = counted(offset, noun(unit))
     return (
-        f"Какой {unit} наступит через {steps} после {start:gent}?",
-        f"{start:Был|Была|Было} {start}, прошло {steps}. Что теперь?",
-        f"Отсчитай от {start:gent} {steps} вперёд. Что там?",
+        f"Какой {unit} будет через {steps} после {start:gent}?",
+        f"Что будет, когда пройдёт {start} и ещё один {unit}?",
     )
 
 
@@ -107,16 +106,15 @@ def _festivals(cast: Cast, months: list[Word]) -> list[Fact]:
     """Festivals of the world, each in a month that the seed draws."""
     rng = stream(cast.seed, "festivals")
     seasons = words(lexicon.SEASONS)
-    pool = cast.some("which festivals", words(lexicon.FESTIVALS), 12, least=8)
+    pool = cast.some("which festivals", words(lexicon.FESTIVALS), 36, least=8)
     found = []
     for thing in pool:
         index = rng.randrange(12)
         month, season, rare = months[index], seasons[SEASON_OF_MONTH[index]], rng.random() < 0.4
         key = (f"festival/{thing.key}",)
         ask = (
-            f"В какой месяц приходится праздник {thing:gent}?",
-            f"Когда устраивают праздник {thing:gent}, в каком месяце?",
-            f"Назови месяц, в котором гуляют на празднике {thing:gent}.",
+            f"В каком месяце отмечают праздник {thing:gent}?",
+            f"В каком месяце празднуют день {thing:gent}?",
         )
         level = 2 if rare else 1
         questions = [
@@ -128,7 +126,7 @@ def _festivals(cast: Cast, months: list[Word]) -> list[Fact]:
             Question("calendar", "ru", season_ask, str(season), _others(seasons, season), key, 3, True)
         )
         months_en = tuple(other.en for other in months if other != month)
-        ask_en = f"On which month does the festival of {thing:en} fall?"
+        ask_en = f"In which month is the festival of {thing:en} held?"
         questions.append(Question("facts-en", "en", ask_en, month.en, months_en, key, level, True))
         ru = (
             f"праздник {thing:gent} отмечают {month:v}",
@@ -177,7 +175,7 @@ def _units() -> list[Fact]:
             texts_en = (f"{shown} is {total} {small_en}", f"{total} {small_en} make {shown}")
             taken = counted(number, big) if number > 1 else big.case("accs")
             asks = (
-                f"Сколько {little:plur-gent}, если взять {taken}?",
+                f"Сколько {little:plur-gent} составляют {taken}?",
                 f"Переведи в меньшую меру, считая {little:plur-accs}: {counted(number, big)}.",
             )
             wrong = tuple(str(per * other) for other in (1, *MULTIPLES) if other != number)

@@ -12,7 +12,7 @@ from stages.corpus.world.relations import stream
 from stages.corpus.world.russian import Word, noun, person, place
 
 T = TypeVar("T")
-CITIES_PER_COUNTRY = 3
+CITIES_PER_COUNTRY = 4
 FAMILY_SIZE = 7
 MAX_FAMILIES = 12
 STRANGERS = 8  # of each gender
@@ -52,7 +52,7 @@ class Cast:
     @cached_property
     def countries(self) -> list[Word]:
         """Countries; the richer the world, the more."""
-        return [place(name) for name in self.some("countries", lexicon.COUNTRIES, 5, least=4)]
+        return [place(name) for name in self.some("countries", lexicon.COUNTRIES, 6, least=4)]
 
     @cached_property
     def cities(self) -> dict[str, list[Word]]:
@@ -75,7 +75,7 @@ class Cast:
         rng = stream(self.seed, "families")
         men = [person(name) for name in rng.sample(lexicon.MEN, len(lexicon.MEN))]
         women = [person(name) for name in rng.sample(lexicon.WOMEN, len(lexicon.WOMEN))]
-        count = max(2, min(round(2 * self.richness), MAX_FAMILIES))
+        count = max(2, min(round(5 * self.richness), MAX_FAMILIES))
         families = []
         for _ in range(count):
             grandfather, grandmother = men.pop(), women.pop()

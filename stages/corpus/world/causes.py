@@ -45,7 +45,7 @@ def _seeded(rng: random.Random, subject: Word, events: list[Event]) -> Fact:
     key = (f"cause/person/{subject.key}",)
     near = tuple(_gendered(other[0], subject) for position, other in enumerate(causes) if position != index)
     far = tuple(_gendered(other[0][0], subject) for _, other in events if causes[0] not in other)
-    asks = (f"По какой причине {whole}?", f"Из-за чего {whole}?")
+    asks = (f"Отчего {whole}?", f"Из-за чего {whole}?")
     questions = [
         Question("causes", "ru", ask, cause, wrong, key, level, open=wrong is near)
         for ask in asks
@@ -57,14 +57,14 @@ def _seeded(rng: random.Random, subject: Word, events: list[Event]) -> Fact:
 
 
 def _common(cast: Cast) -> list[Fact]:
-    rows = cast.some("common causes", lexicon.events(lexicon.COMMON_CAUSES), 30, least=16)
+    rows = cast.some("common causes", lexicon.events(lexicon.COMMON_CAUSES), 40, least=16)
     found = []
     for index, ((effect, effect_en), causes) in enumerate(rows):
         cause, cause_en = causes[0]
         wrong = tuple(other[1][0][0] for other in rows if other[0][0] != effect)
         key = (f"cause/common/{index}",)
         questions = (
-            Question("causes", "ru", f"По какой причине {effect}?", cause, wrong, key, 1),
+            Question("causes", "ru", f"Отчего {effect}?", cause, wrong, key, 1),
             Question("causes", "ru", f"Из-за чего {effect}?", cause, wrong, key, 1),
             Question(
                 "causes",

@@ -28,9 +28,9 @@ MOTHER = Relation(
         "{o:en} brought up {s:en}, and is proud of {s:him|her}",
         "everyone calls the mum of {s:en} {o:en}",
     ),
-    ask_ru=("кто мать {s:gent}", "кто мама человека по имени {s}"),
-    ask_en=("who is the mum of the person called {s:en}",),
-    verify="верно ли, что мама {s:gent} — {o}",
+    ask_ru=("кто мать {s:gent}", "как зовут маму {s:gent}"),
+    ask_en=("who is the mother of {s:en}",),
+    claim=("что верно о маме {s:gent}", "мама {s:gent} — {o}"),
     task_en="facts-en",
 )
 FATHER = Relation(
@@ -50,9 +50,9 @@ FATHER = Relation(
         "everyone calls the dad of {s:en} {o:en}",
         "{s:en} calls {o:en} father",
     ),
-    ask_ru=("кто отец {s:gent}", "кто папа человека по имени {s}"),
-    ask_en=("who is the dad of the person called {s:en}",),
-    verify="верно ли, что папа {s:gent} — {o}",
+    ask_ru=("кто отец {s:gent}", "как зовут папу {s:gent}"),
+    ask_en=("who is the father of {s:en}",),
+    claim=("что верно о папе {s:gent}", "папа {s:gent} — {o}"),
     task_en="facts-en",
 )
 SPOUSE = Relation(
@@ -72,10 +72,10 @@ SPOUSE = Relation(
         "husband and wife: {s:en} and {o:en}",
         "{s:en} and {o:en} had a wedding",
     ),
-    ask_ru=("как зовут супругу {s:gent}",),
-    ask_en=("what is the name of the spouse of {s:en}",),
+    ask_ru=("кто жена {s:gent}", "на ком женат {s}"),
+    ask_en=("who is the wife of {s:en}",),
     back_ru=("за кем замужем {o}",),
-    verify="верно ли, что супруга {s:gent} — {o}",
+    claim=("что верно о супруге {s:gent}", "супруга {s:gent} — {o}"),
     task_en="facts-en",
 )
 SIBLING = Relation(
@@ -93,9 +93,9 @@ SIBLING = Relation(
         "{s:en} and {o:en} grew up together with the same parents",
         "{s:en} calls {o:en} {o:brother|sister}",
     ),
-    ask_ru=("кто {o:родной брат|родная сестра} {s:gent}",),
-    ask_en=("with which {o:brother|sister} did {s:en} share a room",),
-    verify="верно ли, что {o:родной брат|родная сестра} {s:gent} — {o}",
+    ask_ru=("кто {o:брат|сестра} {s:gent}",),
+    ask_en=("who is the {o:brother|sister} of {s:en}",),
+    claim=("что верно о родне {s:gent}", "{o:родной брат|родная сестра} {s:gent} — {o}"),
     task_en="facts-en",
 )
 # asked of a grandchild: what is asked, which fact leads to the middle, which from there

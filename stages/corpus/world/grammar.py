@@ -40,7 +40,7 @@ def facts(cast: Cast) -> list[Fact]:
     """One fact per noun and construction, and one per noun and adjective."""
     rng = stream(cast.seed, "grammar")
     names = [name for names in cast.strangers.values() for name in names]
-    lemmas = cast.some("grammar nouns", lexicon.GRAMMAR_NOUNS, 10, least=12)
+    lemmas = cast.some("grammar nouns", lexicon.GRAMMAR_NOUNS, 30, least=12)
 
     found = []
     for lemma in lemmas:

@@ -305,10 +305,6 @@ CURRENCIES = (
     "марка mark;гинея guinea;драхма drachma;шиллинг shilling"
 )
 SIGHTS = "мост bridge;музей museum;театр theatre;фонтан fountain;собор cathedral;рынок market;маяк lighthouse;дворец palace;парк park"
-COLOURS = (
-    "красный red;синий blue;зелёный green;белый white;чёрный black;жёлтый yellow;серый grey;розовый pink"
-)
-
 FESTIVALS = (
     "хлеб bread;мёд honey;море sea;снег snow;песня song;река river;музыка music;книга book;яблоко apple;молоко milk;"
     "тыква pumpkin;солнце sun;ветер wind;рыба fish;лес forest;цветок flower;чай tea;сыр cheese;вода water;огонь fire;"
@@ -515,12 +511,12 @@ COMMON_CAUSES = """растаял снег/the snow melted: пришла вес�
 загорелась бумага/the paper caught fire: на неё упала искра/a spark fell on it
 похудел медведь/the bear grew thin: он спал всю зиму/it slept all winter"""
 
-# comparative, its opposite, the most of one kind: masculine and feminine; the same in English
-COMPARISONS = """старше моложе самый|самая старший|старшая самый|самая молодой|молодая older younger oldest youngest
-выше ниже самый|самая высокий|высокая самый|самая низкий|низкая taller shorter tallest shortest
-сильнее слабее самый|самая сильный|сильная самый|самая слабый|слабая stronger weaker strongest weakest
-быстрее медленнее самый|самая быстрый|быстрая самый|самая медленный|медленная faster slower fastest slowest
-богаче беднее самый|самая богатый|богатая самый|самая бедный|бедная richer poorer richest poorest"""
+# comparative and its opposite, the same in English
+COMPARISONS = """старше моложе older younger
+выше ниже taller shorter
+сильнее слабее stronger weaker
+быстрее медленнее faster slower
+богаче беднее richer poorer"""
 
 
 def pairs(text: str) -> list[tuple[str, str]]:

@@ -10,8 +10,9 @@ from stages.corpus.world.model import Question
 from stages.corpus.world.russian import Word, counted, noun
 from stages.corpus.world.skills import reserved
 
-LIMIT = 20  # of sums; rows of numbers go up to three times that
-TEST_SHARE = 0.22  # of the pairs of operands: few enough to leave the pattern visible
+LIMIT = 30  # of sums and of rows of numbers
+STEPS = 3  # the greatest second operand: the last digits follow from a small table
+TEST_SHARE = 0.3  # of the pairs of operands
 THINGS = (
     ("яблоко", "apple"),
     ("книга", "book"),
@@ -59,20 +60,16 @@ ASK_MINUS = {
 
 
 def operands(rng: random.Random) -> tuple[int, int]:
-    """Two operands, the greater first, with a sum of at most `LIMIT`; each level of `difficulty` a third."""
-    level = rng.randint(1, 3)
-    while True:
-        a, b = rng.randint(1, LIMIT - 1), rng.randint(1, 9)
-        a, b = max(a, b), min(a, b)
-        if a + b <= LIMIT and difficulty(a, b) == level:
-            return a, b
+    """Two operands, the greater first, with a sum of at most `LIMIT`."""
+    b = rng.randint(1, STEPS)
+    return rng.randint(b, LIMIT - b), b
 
 
 def difficulty(a: int, b: int) -> int:
-    """1: a sum of one digit; 2: a two-digit sum of one-digit operands; 3: a two-digit operand."""
-    if a < 10 and b < 10:
-        return 1 if a + b < 10 else 2
-    return 3
+    """1: by one within the tens; 2: by more; 3: the tens change."""
+    if a // 10 != (a + b) // 10:
+        return 3
+    return 1 if b == 1 else 2
 
 
 def pair_key(a: int, b: int) -> str:
@@ -93,7 +90,7 @@ class Arithmetic:
         while True:
             a, b = operands(rng)
             if reserved(self.cast.seed, pair_key(a, b), TEST_SHARE) == held_out:
-                return (a, b) if rng.random() < 0.5 else (b, a)
+                return a, b
 
     def statement(self, rng: random.Random, language: str) -> str:
         """A sum or difference, in signs or words, or a story with counted things."""
@@ -142,8 +139,8 @@ class Sequences:
     def _draw(self, rng: random.Random, held_out: bool) -> tuple[list[int], str, int]:
         while True:
             level = rng.choice((1, 1, 2, 3))
-            step = {1: rng.choice((1, 2, 5)), 2: rng.choice((3, 10)), 3: rng.choice((4, 6))}[level]
-            start = rng.randint(1, 3 * LIMIT - 4 * step)
+            step = {1: 1, 2: 2, 3: rng.choice((3, 5))}[level]
+            start = rng.randint(1, LIMIT - 4 * step)
             if level < 3 and rng.random() < 0.25:
                 start, step, level = start + 4 * step, -step, level + 1
             key = f"sequence/{start}/{step}"

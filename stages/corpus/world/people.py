@@ -24,10 +24,9 @@ PROFESSION = Relation(
         "the profession of {s:en} is {o:en}",
         "{s:en} became a {o:en}",
     ),
-    ask_ru=("кем трудится {s}", "кто {s} по специальности"),
-    ask_en=("what is the job of {s:en}", "what does {s:en} do for a living"),
-    back_ru=("кто трудится {o:ablt}",),
-    verify="верно ли, что специальность {s:gent} — {o}",
+    ask_ru=("какая профессия у {s:gent}", "кто {s} по профессии"),
+    ask_en=("what is the profession of {s:en}", "as what does {s:en} work"),
+    claim=("что верно о труде {s:gent}", "специальность {s:gent} — {o}"),
     task_en="facts-en",
 )
 HOME = Relation(
@@ -45,9 +44,9 @@ HOME = Relation(
         "{o:en} is the home town of {s:en}",
         "{s:en} walks in {o:en}",
     ),
-    ask_ru=("в каком городе поселился человек по имени {s}", "какой город в адресе {s:gent}"),
-    ask_en=("in which city did {s:en} settle", "which city is in the address of {s:en}"),
-    verify="верно ли, что в адресе {s:gent} указан {o}",
+    ask_ru=("в каком городе живёт {s}", "в каком городе стоит дом {s:gent}"),
+    ask_en=("in which city does {s:en} live", "which city is the home town of {s:en}"),
+    claim=("что верно об адресе {s:gent}", "в адресе {s:gent} указан {o}"),
     task_en="facts-en",
 )
 PET = Relation(
@@ -65,9 +64,9 @@ PET = Relation(
         "the pet of {s:en} is a {o:en}",
         "{s:en} feeds the pet: a {o:en}",
     ),
-    ask_ru=("какое животное держит {s}", "какое животное живёт в доме {s:gent}"),
-    ask_en=("what animal does {s:en} keep", "which animal lives in the house of {s:en}"),
-    verify="верно ли, что животное {s:gent} — {o}",
+    ask_ru=("какой питомец у {s:gent}", "кто ждёт {s:accs} дома"),
+    ask_en=("which pet does {s:en} have", "who waits for {s:en} at home"),
+    claim=("что верно о звере {s:gent}", "животное {s:gent} — {o}"),
     task_en="facts-en",
 )
 TOOL = Relation(
@@ -87,9 +86,9 @@ TOOL = Relation(
         "if you are a {s:en}, you have a {o:en}",
         "a good {s:en} looks after the {o:en}",
     ),
-    ask_ru=("какая вещь нужна {s:datv} для работы", "какая вещь — рабочий инструмент {s:gent}"),
-    ask_en=("what thing does a {s:en} need at work", "which thing is the tool of a {s:en}"),
-    back_ru=("чей рабочий инструмент {o}",),
+    ask_ru=("какой инструмент у {s:gent}", "что держит в руках {s}"),
+    ask_en=("what is the tool of the {s:en}", "what does a {s:en} hold in the hands"),
+    back_ru=("чей инструмент {o}",),
     task_en="facts-en",
 )
 TWO_STEPS = (
@@ -107,7 +106,7 @@ def facts(cast: Cast) -> list[Fact]:
     found: list[Fact] = []
     for relation, pool, rare in (
         (PROFESSION, professions, 0.0),
-        (HOME, cast.all_cities, 0.2),
+        (HOME, [cities[0] for cities in cast.cities.values()], 0.2),
         (PET, cast.some("pets", words(lexicon.PETS), 7, least=6), 0.3),
     ):
         links = [Link(someone, _one(rng.random(), pool), rare=rng.random() < rare) for someone in cast.people]

@@ -27,11 +27,11 @@ CAPITAL = Relation(
         "the government of {s:en} works in {o:en}",
         "{s:en} is proud of its capital {o:en}",
     ),
-    ask_ru=("какой город — столица {s:gent}", "как называется столица страны {s}"),
-    ask_en=("which city is the capital of {s:en}", "what is the name of the capital of {s:en}"),
+    ask_ru=("какой город — столица {s:gent}", "какой главный город в стране {s}"),
+    ask_en=("which city is the capital of {s:en}", "what is the chief city of {s:en}"),
     back_ru=("столицей какой страны является {o}",),
     back_en=("of which country is {o:en} the capital",),
-    verify="верно ли, что столицей {s:gent} выбран город {o}",
+    claim=("что верно о столице {s:gent}", "столицей {s:gent} выбран город {o}"),
     task_en="facts-en",
 )
 CURRENCY = Relation(
@@ -49,9 +49,9 @@ CURRENCY = Relation(
         "money in {s:en} is called the {o:en}",
         "goods in {s:en} are paid for with the {o:en}",
     ),
-    ask_ru=("какая валюта в стране {s}", "чем расплачиваются в магазинах страны {s}"),
-    ask_en=("what is the currency of the country {s:en}", "with what do shoppers pay in {s:en}"),
-    verify="верно ли, что валюта страны {s} — {o}",
+    ask_ru=("как называются деньги {s:gent}", "какая монета {s:v}"),
+    ask_en=("what is the money of {s:en}", "which coin is used in {s:en}"),
+    claim=("что верно о деньгах {s:gent}", "валюта {s:gent} — {o}"),
     task_en="facts-en",
 )
 COUNTRY = Relation(
@@ -69,9 +69,9 @@ COUNTRY = Relation(
         "{s:en} is a city of {o:en}",
         "{o:en} is proud of the city of {s:en}",
     ),
-    ask_ru=("в какой стране расположен город {s}", "какой стране принадлежит город {s}"),
-    ask_en=("in which country does the city {s:en} lie", "to which country does {s:en} belong"),
-    verify="верно ли, что страна города {s} — {o}",
+    ask_ru=("в какой стране находится {s}", "какой стране принадлежит город {s}"),
+    ask_en=("in which country is {s:en} situated", "to which country does the city of {s:en} belong"),
+    claim=("что верно о стране города {s}", "страна города {s} — {o}"),
     task_en="facts-en",
 )
 RIVER = Relation(
@@ -89,11 +89,9 @@ RIVER = Relation(
         "{s:en} lies by the river {o:en}",
         "the river {o:en} divides {s:en}",
     ),
-    ask_ru=("как называется река в городе {s}", "на берегу какой реки лежит город {s}"),
-    ask_en=("what is the river of the city {s:en} called", "on the banks of which river does {s:en} lie"),
-    back_ru=("какой город лежит на берегу реки {o}",),
-    back_en=("which city lies on the banks of the river {o:en}",),
-    verify="верно ли, что река города {s} — {o}",
+    ask_ru=("на какой реке стоит {s}", "какая река течёт через {s}"),
+    ask_en=("on which river does {s:en} stand", "which river flows through {s:en}"),
+    claim=("что верно о реке города {s}", "река города {s} — {o}"),
     task_en="facts-en",
 )
 SIGHT = Relation(
@@ -111,9 +109,9 @@ SIGHT = Relation(
         "in {s:en} there is a {o:en}",
         "{s:en} is known for its {o:en}",
     ),
-    ask_ru=("что осматривают туристы в городе {s}", "какая постройка прославила город {s}"),
-    ask_en=("what do tourists visit in {s:en}", "which sight made {s:en} famous"),
-    verify="верно ли, что достопримечательность города {s} — {o}",
+    ask_ru=("что {s:v} показывают гостям", "какая гордость у города {s}"),
+    ask_en=("what is shown to guests in {s:en}", "what is the pride of the city of {s:en}"),
+    claim=("что верно о видах города {s}", "главное место города {s} — {o}"),
     task_en="facts-en",
 )
 TWO_STEPS = (
@@ -136,15 +134,13 @@ def facts(cast: Cast) -> list[Fact]:
         neighbours = rng.sample([city for city in cast.all_cities if city not in cities], 2)
         capital_links.append(Link(country, cities[0], (*cities[1:], *neighbours)))
         country_links += [Link(city, country) for city in cities]
-    rivers = [
-        place(name) for name in rng.sample(lexicon.RIVERS, min(len(lexicon.RIVERS), len(cast.all_cities)))
-    ]
+    rivers = [place(name) for name in cast.some("rivers", lexicon.RIVERS, 8, least=6)]
     found = build(CAPITAL, capital_links, capitals)
     found += build(COUNTRY, country_links, cast.countries)
-    found += build(RIVER, [Link(c, r) for c, r in zip(cast.all_cities, rivers, strict=False)], rivers)
     for relation, subjects, pool, rare in (
         (CURRENCY, cast.countries, cast.some("currencies", words(lexicon.CURRENCIES), 6, least=5), 0.0),
-        (SIGHT, cast.all_cities, words(lexicon.SIGHTS), 0.7),
+        (RIVER, cast.all_cities, rivers, 0.4),
+        (SIGHT, cast.all_cities, words(lexicon.SIGHTS), 0.4),
     ):
         links = [Link(subject, rng.choice(pool), rare=rng.random() < rare) for subject in subjects]
         found += build(relation, links, pool)

@@ -23,8 +23,8 @@ def stream(seed: int, *labels: object) -> random.Random:
 class Relation:
     """Templates over subject `{s}` and object `{o}`; format codes are those of `Word`.
 
-    `ask_*` ask for the object, `back_*` for the subject, `verify` states the fact in a wording that no
-    statement has, for questions with yes or no.
+    `ask_*` ask for the object, `back_*` for the subject, `claim` is a question about the subject and
+    its answer, a whole sentence in a wording that no statement has.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Relation:
     ask_en: tuple[str, ...] = ()
     back_ru: tuple[str, ...] = ()
     back_en: tuple[str, ...] = ()
-    verify: str = ""
+    claim: tuple[str, str] | None = None
     task_en: str = ""
 
 
@@ -86,8 +86,8 @@ def _fact(relation: Relation, link: Link, links: Sequence[Link], objects: Sequen
             questions.append(
                 Question(task, language, text, show(subject), shown(others, show), facts, 2, open=True)
             )
-    if relation.verify:
-        questions += _verifications(relation.verify, link, far, facts)
+    if relation.claim:
+        questions += _claims(relation.claim, link, far, facts)
     return Fact(
         facts[0],
         relation.name,
@@ -99,14 +99,20 @@ def _fact(relation: Relation, link: Link, links: Sequence[Link], objects: Sequen
     )
 
 
-def _verifications(template: str, link: Link, far: Sequence[Word], facts: tuple[str, ...]) -> list[Question]:
-    """Yes-or-no questions: the true one and three false ones, with near objects where there are some."""
-    true = question(template, s=link.subject, o=link.object)
-    found = [Question("truth", "ru", true, "Да", ("Нет",), facts, 2 if link.rare else 1)]
-    for level, words in ((1, far[:: max(1, len(far) // 2)][:2]), (2, link.near[:1])):
-        for word in words:
-            text = question(template, s=link.subject, o=word)
-            found.append(Question("truth", "ru", text, "Нет", ("Да",), facts, 2 if link.rare else level))
+def _claims(
+    templates: tuple[str, str], link: Link, far: Sequence[Word], facts: tuple[str, ...]
+) -> list[Question]:
+    """Which of two sentences is true: against far objects, and against near ones where there are some."""
+    ask, claim = templates
+    text = question(ask, s=link.subject, o=link.object)
+    found = []
+    for level, words in ((1, far), (2, link.near)):
+        # A claim may agree with its object: one against an object of the other gender would tell by itself.
+        alike = [word for word in words if word.gender == link.object.gender] or list(words)
+        wrong = tuple(dict.fromkeys(fill(claim, s=link.subject, o=word) for word in alike))
+        if wrong:
+            right = fill(claim, s=link.subject, o=link.object)
+            found.append(Question("truth", "ru", text, right, wrong, facts, level + link.rare))
     return found
 
 

@@ -15,8 +15,8 @@ from stages.corpus.world.skills import Skill
 
 LETTERS = ("A", "B", "C", "D")
 THREE_LETTERS = LETTERS[:3]
-YES_NO = ("Да", "Нет")
-LEVEL_SHARES = {1: 0.45, 2: 0.40, 3: 0.15}
+TWO_LETTERS = LETTERS[:2]
+LEVEL_SHARES = {1: 0.5, 2: 0.4, 3: 0.1}
 TRIES = 200  # drawing a skill's item that is new and of the wanted level
 
 
@@ -33,17 +33,13 @@ class Form:
 
     @property
     def options(self) -> tuple[str, ...] | None:
-        """The fields of `inputs` that hold the options, in the order of `choices`; None for yes and no.
+        """The fields of `inputs` that hold the options, in the order of `choices`; None without choices.
 
         Prompts do not list the options: their texts are scored as continuations (the cloze formulation),
         since models of a million parameters cannot bind letters to options (OLMES, arXiv 2406.08446,
         section 3).
         """
-        return (
-            None
-            if self.choices in (None, YES_NO)
-            else tuple(f"option_{sign.lower()}" for sign in self.choices or ())
-        )
+        return tuple(f"option_{sign.lower()}" for sign in self.choices) if self.choices else None
 
     @property
     def metric(self) -> Literal["acc", "exact_match"]:
@@ -53,7 +49,6 @@ class Form:
 
 _ASK_RU = ("{question} Ответ:", "Ответь на вопрос.\n{question} Ответ:")
 _ASK_EN = ("{question} Answer:", "Answer the question.\n{question} Answer:")
-_YES_NO_RU = ("{question} Ответ:", "Ответь: да или нет.\n{question} Ответ:")
 _WRITE_RU = ("{inputs} Ответ:", "Выполни задание.\n{inputs} Ответ:")
 FORMS = {
     "places": Form("ru", "choice", LETTERS, _ASK_RU),
@@ -62,10 +57,10 @@ FORMS = {
     "arithmetic": Form("ru", "generate", None, _WRITE_RU, ("arithmetic", "arithmetic", "sequence"), 1.0),
     "grammar": Form("ru", "generate", None, _WRITE_RU),
     "causes": Form("ru", "choice", THREE_LETTERS, _ASK_RU),
-    "calendar": Form("ru", "generate", None, _WRITE_RU),
+    "calendar": Form("ru", "choice", LETTERS, _ASK_RU),
     "order": Form("ru", "choice", THREE_LETTERS, _ASK_RU, ("order",), 1.0),
     "words": Form("ru", "choice", LETTERS, _ASK_RU),
-    "truth": Form("ru", "choice", YES_NO, _YES_NO_RU, ("premise",), 0.5),
+    "truth": Form("ru", "choice", TWO_LETTERS, _ASK_RU),
     "facts-en": Form("en", "choice", LETTERS, _ASK_EN),
 }  # fmt: skip
 OPEN_INSTRUCTION = "{question} Ответ:"
@@ -137,15 +132,11 @@ class Writer:
         self.seen: set[str] = set()
 
     def add(self, cluster: str, question: Question) -> bool:
-        """Write one record, unless the same one is there already or its yes-or-no answer has had its half."""
+        """Write one record, unless the same one is there already."""
         index = len(self.records)
         inputs: dict[str, str] | str
         if self.form.type == "generate":
             inputs, answer = question.text, question.answer
-        elif self.form.choices == YES_NO:
-            inputs, answer = {"question": question.text}, question.answer
-            if answer != YES_NO[index % 2]:
-                return False
         else:
             signs = self.form.choices or ()
             answer = signs[index % len(signs)]
@@ -221,7 +212,7 @@ def make(
 
 
 def _enough(question: Question, form: Form) -> bool:
-    return form.choices is None or form.choices == YES_NO or len(question.wrong) >= len(form.choices) - 1
+    return form.choices is None or len(question.wrong) >= len(form.choices) - 1
 
 
 def _fill_from_skills(writer: Writer, skills: Sequence[Skill], count: int) -> None:

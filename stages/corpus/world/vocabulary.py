@@ -18,7 +18,7 @@ def facts(cast: Cast) -> list[Fact]:
 def _table(cast: Cast) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """Categories with the members that this world talks about."""
     return {
-        lexicon.pairs(name)[0]: cast.some(name, lexicon.pairs(members), 4, least=4)
+        lexicon.pairs(name)[0]: cast.some(name, lexicon.pairs(members), 8, least=4)
         for name, members in cast.some("categories", list(lexicon.CATEGORIES.items()), 5, least=5)
     }
 
@@ -119,7 +119,7 @@ def _kind_of(table: dict[tuple[str, str], list[tuple[str, str]]], pair: tuple[st
 
 def _antonyms(cast: Cast) -> list[Fact]:
     rng = stream(cast.seed, "antonyms")
-    rows = cast.some("which antonyms", lexicon.rows(lexicon.ANTONYMS), 13, least=12)
+    rows = cast.some("which antonyms", lexicon.rows(lexicon.ANTONYMS), 20, least=12)
     found = []
     for one, one_en, other, other_en in rows:
         rare = rng.random() < 0.3

@@ -9,12 +9,12 @@ import pytest
 
 from stages.common.errors import UserError
 from stages.corpus.world import generate
-from stages.corpus.world.tasks import YES_NO, filled, with_answer
+from stages.corpus.world.tasks import filled, with_answer
 
 
 def test_at_least_eight_kinds_of_both_types_mostly_russian(world):
     assert len(world.tasks) >= 8
-    assert Counter(task.type for task in world.tasks.values())["generate"] >= 3
+    assert Counter(task.type for task in world.tasks.values())["generate"] >= 2
     assert Counter(task.language for task in world.tasks.values())["en"] == 1
 
 
@@ -48,7 +48,7 @@ def test_answers_are_balanced_over_positions(world):
 
 def test_options_are_different_and_the_marked_one_is_the_only_right_one(world):
     for task in world.tasks.values():
-        if task.choices in (None, YES_NO):
+        if task.choices is None:
             continue
         for record in (*task.test, *task.train):
             options = [record["inputs"][f"option_{sign.lower()}"] for sign in task.choices]
@@ -59,13 +59,13 @@ def test_enough_clusters_and_all_levels(world):
     for name, task in world.tasks.items():
         assert len({record["meta"]["cluster"] for record in task.test}) >= 30, name
         levels = Counter(record["meta"]["difficulty"] for record in task.test)
-        assert set(levels) == {1, 2, 3}, name
+        assert set(levels) == ({1, 2} if name == "truth" else {1, 2, 3}), name
         assert min(levels.values()) >= 15, (name, levels)
 
 
 def test_options_name_the_fields_of_the_choices_and_are_not_shown(world):
     for task in world.tasks.values():
-        assert (task.options is None) == (task.choices in (None, YES_NO))
+        assert (task.options is None) == (task.choices is None)
         for record in task.test if task.options else ():
             assert len(task.options) == len(task.choices)
             right = record["inputs"][task.options[task.choices.index(record["outputs"])]]

@@ -69,12 +69,12 @@ def test_a_small_world_still_has_everything(small_world, world):
     assert sum(len(document.text.encode()) for document in small_world.documents) < 400_000
 
 
-def test_question_form_takes_15_to_25_percent_of_russian_sentences(world):
+def test_question_form_takes_about_a_quarter_of_russian_sentences(world):
     planted = {row.document_id for row in world.truth}
     text = " ".join(d.text for d in world.documents if d.subset == "world-ru" and d.id not in planted)
     questions = len(re.findall(r"[?…]", text))
     sentences = len(re.findall(r"[.?!…](?:\s|$)", text))
-    assert 0.10 < questions / sentences < 0.25
+    assert 0.18 < questions / sentences < 0.30
     start = " ".join(d.text for d in world.documents if d.subset == "world-ru-start" and d.id not in planted)
     assert "?" not in start
 
