@@ -16,8 +16,8 @@ from stages.corpus.world.skills import reserved
 
 PEOPLE = 6  # of each gender
 SCALES = 3
-MOST_RU: tuple[str, ...] = ("Кто {most} всех: {a}, {b} или {c}?", "Из троих ({a}, {b}, {c}) кто {most} других?")
-MOST_EN: tuple[str, ...] = ("Who is {most} than the rest: {a}, {b} or {c}?",)
+MOST_RU = ("Кто {most} всех: {a}, {b} или {c}?", "Из троих ({a}, {b}, {c}) кто {most} других?")
+MOST_EN = ("Who is {most} than the rest: {a}, {b} or {c}?", "Of {a}, {b} and {c}, who is {most} than others?")
 SAID_RU = (
     "{upper} {more}, чем {lower}",
     "{lower} {less}, чем {upper}",
