@@ -32,4 +32,7 @@ def fix_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Not `use_deterministic_algorithms`, which imports the whole compiler: seconds at every start of a stage.
+    torch.set_deterministic_debug_mode("warn")
+    # Deterministic mode would fill every fresh tensor with NaN: a tenth of a training step, for no result.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
