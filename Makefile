@@ -22,7 +22,8 @@ $(READY): requirements.lock pyproject.toml
 	@echo "make: installing the locked versions (about 2.5 GB) into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
 	@# uv is three times faster but reads no pip.conf; where only pip knows the way to the packages, pip does it.
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock \
+	@# Without compiled bytecode every stage would compile torch and Transformers anew where Python may not write it.
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement requirements.lock \
 		|| $(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
