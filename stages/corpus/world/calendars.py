@@ -1,6 +1,4 @@
-"""Calendars and units: months, days of the week, festivals of the world, and how many small units make a big
-one.
-"""
+"""Calendars and units: months, festivals of the world, and how many small units make a big one."""
 
 from __future__ import annotations
 
@@ -19,10 +17,8 @@ MULTIPLES = (2, 3)
 
 def facts(cast: Cast) -> list[Fact]:
     """Months, days, festivals and units."""
-    months, days = words(lexicon.MONTHS), words(lexicon.DAYS)
-    found = _shifts("month", months, (1, -1), "месяц", "month")
-    found += _shifts("day", days, (1, 2, -1), "день", "day")
-    return found + _festivals(cast, months) + _units()
+    months = words(lexicon.MONTHS)
+    return _shifts("month", months, (1, 2, -1), "месяц", "month") + _festivals(cast, months) + _units()
 
 
 def _others(words: Sequence[Word], right: Word) -> tuple[str, ...]:
@@ -110,7 +106,7 @@ def _festivals(cast: Cast, months: list[Word]) -> list[Fact]:
     found = []
     for thing in pool:
         index = rng.randrange(12)
-        month, season, rare = months[index], seasons[SEASON_OF_MONTH[index]], rng.random() < 0.4
+        month, season, rare = months[index], seasons[SEASON_OF_MONTH[index]], rng.random() < 0.25
         key = (f"festival/{thing.key}",)
         ask = (
             f"В каком месяце отмечают праздник {thing:gent}?",

@@ -316,10 +316,6 @@ MONTHS = (
     "январь January;февраль February;март March;апрель April;май May;июнь June;июль July;август August;"
     "сентябрь September;октябрь October;ноябрь November;декабрь December"
 )
-DAYS = (
-    "понедельник Monday;вторник Tuesday;среда Wednesday;четверг Thursday;пятница Friday;суббота Saturday;"
-    "воскресенье Sunday"
-)
 SEASONS = "зима winter;весна spring;лето summer;осень autumn"
 # bigger unit, its English name and plural, how many, smaller unit, English plural
 UNITS = """час hour 60 минута minutes

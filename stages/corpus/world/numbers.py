@@ -10,9 +10,9 @@ from stages.corpus.world.model import Question
 from stages.corpus.world.russian import Word, counted, noun
 from stages.corpus.world.skills import reserved
 
-LIMIT = 30  # of sums and of rows of numbers
+LIMIT = 99  # of sums and of rows of numbers
 STEPS = 3  # the greatest second operand: the last digits follow from a small table
-TEST_SHARE = 0.3  # of the pairs of operands
+TEST_SHARE = 0.2  # of the pairs of operands
 THINGS = (
     ("яблоко", "apple"),
     ("книга", "book"),

@@ -14,7 +14,7 @@ from stages.corpus.world.relations import capital, stream
 from stages.corpus.world.russian import Word
 from stages.corpus.world.skills import reserved
 
-PEOPLE = 6  # of each gender
+PEOPLE = 5  # of each gender
 SCALES = 3
 MOST_RU = ("Кто {most} всех: {a}, {b} или {c}?", "Из троих ({a}, {b}, {c}) кто {most} других?")
 MOST_EN = ("Who is {most} than the rest: {a}, {b} or {c}?", "Of {a}, {b} and {c}, who is {most} than others?")

@@ -119,7 +119,7 @@ def _kind_of(table: dict[tuple[str, str], list[tuple[str, str]]], pair: tuple[st
 
 def _antonyms(cast: Cast) -> list[Fact]:
     rng = stream(cast.seed, "antonyms")
-    rows = cast.some("which antonyms", lexicon.rows(lexicon.ANTONYMS), 20, least=12)
+    rows = cast.some("which antonyms", lexicon.rows(lexicon.ANTONYMS), 28, least=12)
     found = []
     for one, one_en, other, other_en in rows:
         rare = rng.random() < 0.3
