@@ -109,14 +109,12 @@ def _festivals(cast: Cast, months: list[Word]) -> list[Fact]:
         month, season, rare = months[index], seasons[SEASON_OF_MONTH[index]], rng.random() < 0.25
         key = (f"festival/{thing.key}",)
         ask = (
-            f"В каком месяце отмечают праздник {thing:gent}?",
+            f"Когда отмечают праздник {thing:gent}?",
             f"В каком месяце празднуют день {thing:gent}?",
         )
         level = 2 if rare else 1
-        questions = [
-            Question("calendar", "ru", text, str(month), _others(months, month), key, level, True)
-            for text in ask
-        ]
+        others = tuple(f"{other:v}" for other in months if other != month)
+        questions = [Question("calendar", "ru", text, f"{month:v}", others, key, level, True) for text in ask]
         season_ask = f"В какое время года бывает праздник {thing:gent}?"
         questions.append(
             Question("calendar", "ru", season_ask, str(season), _others(seasons, season), key, 3, True)
@@ -126,10 +124,10 @@ def _festivals(cast: Cast, months: list[Word]) -> list[Fact]:
         questions.append(Question("facts-en", "en", ask_en, month.en, months_en, key, level, True))
         ru = (
             f"праздник {thing:gent} отмечают {month:v}",
-            f"{month} — время, когда празднуют день {thing:gent}",
+            f"день {thing:gent} празднуют {month:v}",
             f"{month:v} на площадь выходят все: это праздник {thing:gent}",
             f"к празднику {thing:gent} готовятся заранее, он будет {month:v}",
-            f"дети ждут, когда придёт {month} и с ним праздник {thing:gent}",
+            f"дети ждут праздника {thing:gent}, он {month:v}",
         )
         en = (
             f"the festival of {thing:en} is held in {month:en}",

@@ -18,7 +18,10 @@ from stages.corpus.world.skills import Skill
 
 # Held out: no text asks about them. Few enough that how a kind is asked about can be learnt from the others.
 HELD_OUT_SHARE = 0.38
-HELD_OUT_SHARES = {"cause": 0.45, "festival": 0.45}  # few kinds of them; every task shall have 30 facts and more
+HELD_OUT_SHARES = {
+    "cause": 0.45,
+    "festival": 0.45,
+}  # so that every task has 30 facts
 START_SHARE = 1 / 3  # of all facts, none of them held out, stand in world-ru-start
 TRAINS = 300  # train items of each task kind in a world of size 1
 OPEN_TRAINS = 300

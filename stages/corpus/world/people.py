@@ -44,9 +44,10 @@ HOME = Relation(
         "{o:en} is the home town of {s:en}",
         "{s:en} walks in {o:en}",
     ),
-    ask_ru=("в каком городе живёт {s}", "в каком городе стоит дом {s:gent}"),
+    ask_ru=("где живёт {s}", "в каком городе стоит дом {s:gent}"),
     ask_en=("in which city does {s:en} live", "which city is the home town of {s:en}"),
     claim=("что верно об адресе {s:gent}", "в адресе {s:gent} указан {o}"),
+    answer="v",
     task_en="facts-en",
 )
 PET = Relation(
@@ -93,7 +94,7 @@ TOOL = Relation(
 )
 TWO_STEPS = (
     (PROFESSION, TOOL, "какой инструмент нужен для работы {s:datv}", "what tool does {s:en} need at work"),
-    (HOME, COUNTRY, "гражданин какой страны {s}", "of which country is {s:en} a citizen"),
+    (HOME, COUNTRY, "в какой стране живёт {s}", "in which country does {s:en} live"),
 )
 
 
@@ -122,7 +123,7 @@ def two_steps(cast: Cast, facts: list[Fact]) -> list[Question]:
     """Questions about a person that need the profession or the city first; `facts` hold the places' too."""
     by_id = {fact.id: fact for fact in facts}
     by_name = {row[0]: noun(row[0], row[1]) for row in lexicon.rows(lexicon.PROFESSIONS)}
-    by_name |= {str(city): city for city in cast.all_cities}
+    by_name |= {f"{city:v}": city for city in cast.all_cities}
     found = []
     for someone in cast.people:
         for step, relation, ru, en in TWO_STEPS:

@@ -69,9 +69,10 @@ COUNTRY = Relation(
         "{s:en} is a city of {o:en}",
         "{o:en} is proud of the city of {s:en}",
     ),
-    ask_ru=("в какой стране находится {s}", "какой стране принадлежит город {s}"),
+    ask_ru=("где находится {s}", "в какой стране стоит город {s}"),
     ask_en=("in which country is {s:en} situated", "to which country does the city of {s:en} belong"),
     claim=("что верно о стране города {s}", "страна города {s} — {o}"),
+    answer="v",
     task_en="facts-en",
 )
 RIVER = Relation(

@@ -24,7 +24,8 @@ class Relation:
     """Templates over subject `{s}` and object `{o}`; format codes are those of `Word`.
 
     `ask_*` ask for the object, `back_*` for the subject, `claim` is a question about the subject and
-    its answer, a whole sentence in a wording that no statement has.
+    its answer, a whole sentence in a wording that no statement has. `answer` is the format code of
+    answers in Russian, the form in which most statements hold the object.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Relation:
     back_ru: tuple[str, ...] = ()
     back_en: tuple[str, ...] = ()
     claim: tuple[str, str] | None = None
+    answer: str = ""
     task_en: str = ""
 
 
@@ -73,7 +75,8 @@ def _fact(relation: Relation, link: Link, links: Sequence[Link], objects: Sequen
         task = relation.task if language == "ru" else relation.task_en
         if not task:
             continue
-        show = _name if language == "ru" else _english
+        plain = _form("" if language == "ru" else "en")
+        show = _form(relation.answer if language == "ru" else "en")
         level = 2 if link.rare else 1
         for template in asks:
             text = question(template, s=subject, o=answer)
@@ -84,7 +87,7 @@ def _fact(relation: Relation, link: Link, links: Sequence[Link], objects: Sequen
         for template in backs if alone else ():
             text = question(template, s=subject, o=answer)
             questions.append(
-                Question(task, language, text, show(subject), shown(others, show), facts, 2, open=True)
+                Question(task, language, text, plain(subject), shown(others, plain), facts, 2, open=True)
             )
     if relation.claim:
         questions += _claims(relation.claim, link, far, facts)
@@ -136,9 +139,5 @@ def shown(words: Iterable[Word], show: Callable[[Word], str]) -> tuple[str, ...]
     return tuple(dict.fromkeys(show(word) for word in words))
 
 
-def _name(word: Word) -> str:
-    return str(word)
-
-
-def _english(word: Word) -> str:
-    return word.en
+def _form(code: str) -> Callable[[Word], str]:
+    return lambda word: format(word, code)
