@@ -96,11 +96,14 @@ def promote_winner(registry: Registry, manual: bool) -> str:
 
 
 def run_stages(display: Display, nodes: list[graph.StageNode], force: bool) -> None:
-    """Every stage, dependencies first. DVC says what changed; after a stage ran, it is asked again."""
+    """Every stage, dependencies first. DVC says what changed, and is asked again before a stage is skipped
+    behind one that ran.
+    """
     changed: set[str] | None = None
+    asked = False
     for node in nodes:
-        if changed is None and not force:
-            changed = graph.changed()
+        if not force and not asked and node.addressing not in (changed or ()):
+            changed, asked = graph.changed(), True
         # Unknown while another process holds a lock: then `dvc repro` finds out, and waits.
         if not force and changed is not None and node.addressing not in changed:
             unchanged.with_options(name=node.addressing, task_run_name=node.addressing)(
@@ -110,7 +113,7 @@ def run_stages(display: Display, nodes: list[graph.StageNode], force: bool) -> N
         stage.with_options(
             name=node.addressing, task_run_name=node.addressing, description=node.description or None
         )(node.addressing, display, force)
-        changed = None
+        asked = False
 
 
 @flow(name="retrain", persist_result=False, validate_parameters=False)

@@ -15,7 +15,10 @@ Kind = Literal["embedded", "folder", "none"]
 
 @dataclass(frozen=True)
 class Judge:
-    """`embedded`: the weights lie beside judge.json. `folder`: at `path`. `none`: `reason` says why."""
+    """`embedded`: the weights lie beside judge.json. `folder`: at `path`. `none`: there are no weights.
+
+    A `reason` says in words why this judge is not to be asked at all.
+    """
 
     kind: Kind
     digest: str | None = None

@@ -56,7 +56,7 @@ def _cannot(settings: Any, judge: judges.Judge, about: dict[str, str]) -> str | 
     """Why nothing is asked at all, in words; None when the judge can be asked."""
     if not settings.enabled:
         return "it is switched off (`judge.enabled: false`)"
-    if judge.kind == "none":
+    if judge.reason:
         return judge.reason
     if judge.digest in about.values():
         same = next(name for name, digest in about.items() if digest == judge.digest)

@@ -33,8 +33,21 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         Judge("folder", found, params.judge.model).write(out)
         return Facts(notes={"judge": found})
     facts = _train(params, inputs, out)
-    Judge("embedded", digest(out)).write(out)
+    Judge("embedded", digest(out), reason=failed(facts.notes["exam"])).write(out)
     return facts
+
+
+def failed(exam: dict[str, Any]) -> str:
+    """Why a judge with this examination is not worth asking; empty when it told right from wrong."""
+    if exam["accuracy"] is None:
+        return "its examination had no question"
+    low, high = exam["accuracy_ci"]
+    if low > 0.5:
+        return ""
+    return (
+        f"it failed its own examination: right in {exam['accuracy']:.2f} of {exam['pairs']} pairs "
+        f"(95 % {low:.2f} to {high:.2f}), position consistency {exam['consistency']:.2f}"
+    )
 
 
 def _train(params: Any, inputs: Paths, out: Path) -> Facts:

@@ -12,6 +12,7 @@ from stages.corpus.world.defects import plant
 from stages.corpus.world.documents import BYTES, START_TEMPLATES, Teller, task_documents
 from stages.corpus.world.model import Fact, Question, World, WorldDocument
 from stages.corpus.world.numbers import Arithmetic, Sequences
+from stages.corpus.world.numerals import Numerals
 from stages.corpus.world.order import Order
 from stages.corpus.world.relations import stream
 from stages.corpus.world.skills import Skill
@@ -59,7 +60,7 @@ def parts(seed: int, size: float) -> Parts:
     )
     facts += family.elder_statements(cast, held_out)
     skills: tuple[Skill, ...] = (
-        Arithmetic(cast), Sequences(cast), Order(cast), family.KinshipSteps(cast),
+        Arithmetic(cast), Sequences(cast), Numerals(cast), Order(cast), family.KinshipSteps(cast),
     )  # fmt: skip
     return Parts(cast, tuple(facts), skills, tuple(questions), held_out)
 

@@ -16,7 +16,7 @@ from stages.corpus.world.skills import Skill
 LETTERS = ("A", "B", "C", "D")
 THREE_LETTERS = LETTERS[:3]
 TWO_LETTERS = LETTERS[:2]
-LEVEL_SHARES = {1: 0.5, 2: 0.4, 3: 0.1}
+LEVEL_SHARES = {1: 0.55, 2: 0.36, 3: 0.09}
 TRIES = 200  # drawing a skill's item that is new and of the wanted level
 
 
@@ -50,11 +50,12 @@ class Form:
 _ASK_RU = ("{question} Ответ:", "Ответь на вопрос.\n{question} Ответ:")
 _ASK_EN = ("{question} Answer:", "Answer the question.\n{question} Answer:")
 _WRITE_RU = ("{inputs} Ответ:", "Выполни задание.\n{inputs} Ответ:")
+_NUMBERS = ("arithmetic", "numeral", "sequence", "numeral")
 FORMS = {
     "places": Form("ru", "choice", LETTERS, _ASK_RU),
     "people": Form("ru", "choice", LETTERS, _ASK_RU),
     "family": Form("ru", "choice", LETTERS, _ASK_RU, ("kin",), 0.4),
-    "arithmetic": Form("ru", "generate", None, _WRITE_RU, ("arithmetic", "arithmetic", "sequence"), 1.0),
+    "arithmetic": Form("ru", "generate", None, _WRITE_RU, _NUMBERS, 1.0),
     "grammar": Form("ru", "generate", None, _WRITE_RU),
     "causes": Form("ru", "choice", THREE_LETTERS, _ASK_RU),
     "calendar": Form("ru", "choice", LETTERS, _ASK_RU),

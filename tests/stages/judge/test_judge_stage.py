@@ -75,6 +75,14 @@ def test_verdicts_and_summary_have_the_contracted_form(params: Params, out: Path
     assert summary["truth"] == "generator"
 
 
+def test_a_judge_that_failed_its_examination_is_not_asked(params: Params, out: Path) -> None:
+    folder = out / "judge_model"
+    judges.Judge("embedded", digest(folder), reason="it failed its own examination").write(folder)
+    summary, table = run(params, out)
+    assert (summary["votes"], summary["reason"]) == (False, "it failed its own examination")
+    assert table.empty
+
+
 def test_an_untrained_judge_does_not_vote(params: Params, out: Path) -> None:
     summary, _ = run(params, out)
     assert summary["votes"] is False

@@ -17,7 +17,7 @@ from stages.common.errors import UserError
 from stages.common.params import Params, load, select
 from stages.common.stage import execute
 from stages.judge_model.batches import VERDICT_WEIGHT, Rows, Texts, weighted_cross_entropy
-from stages.judge_model.stage import STAGE
+from stages.judge_model.stage import STAGE, failed
 
 EOS = 0
 TINY = {"tokens": 4000, "batch_size": 4, "sequence_length": 96, "checkpoint_steps": 4}
@@ -119,6 +119,23 @@ def test_a_judge_is_trained_examined_and_loads_again(params: Params, folder: Pat
     digest = judge.digest
     execute(STAGE, params)
     assert judges.read(folder).digest == digest
+
+
+@pytest.mark.parametrize(
+    ("exam", "reason"),
+    [
+        ({"accuracy": 0.70, "accuracy_ci": [0.61, 0.79], "pairs": 100, "consistency": 0.8}, ""),
+        (
+            {"accuracy": 0.52, "accuracy_ci": [0.43, 0.61], "pairs": 100, "consistency": 0.1},
+            "failed its own examination: right in 0.52 of 100 pairs (95 % 0.43 to 0.61), "
+            "position consistency 0.10",
+        ),
+        ({"accuracy": None, "accuracy_ci": None, "pairs": 0, "consistency": None}, "no question"),
+    ],
+)
+def test_a_judge_at_a_coins_accuracy_is_not_to_be_asked(exam: dict[str, Any], reason: str) -> None:
+    assert reason in failed(exam)
+    assert bool(failed(exam)) == bool(reason)
 
 
 def test_no_judged_lesson_touches_what_the_exam_asks(params: Params) -> None:
