@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def _cell(entry: dict[str, Any], params: Params) -> str | None:
 
 
 def _fill(path: str, cell: str | None, params: Params) -> str:
-    filled = path.replace("${path}", "out/base")
+    champion = json.loads((ROOT / "champion.json").read_text(encoding="utf-8"))
+    filled = path.replace("${path}", champion["path"])
     if cell in params.candidates:
         filled = filled.replace("${key}", cell).replace("${item.source}", params.candidates[cell].source)
     return filled

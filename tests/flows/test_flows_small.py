@@ -233,7 +233,8 @@ def test_the_plan_follows_the_parameters() -> None:
     assert {one.stage: one for one in plan.trainings(bigger)}["pretrain"].memory > planned["pretrain"].memory
 
 
-def test_the_plan_leaves_out_a_base_that_is_not_here() -> None:
+def test_the_plan_leaves_out_a_base_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     params = load(fakes.REPO / "params.yaml")
     absent = params.base.model_copy(update={"source": "hub", "path": "nobody/nothing", "bootstrap": None})
     stages = [one.stage for one in plan.trainings(params.model_copy(update={"base": absent}))]
