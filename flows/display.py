@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from flows.dvc_runner import Outcome
+from flows.graph import label
 
 # Without a terminal a long stage shows a sign of life this often.
 HEARTBEAT_SECONDS = 30.0
@@ -54,7 +55,7 @@ class Display:
 
     def start(self, addressing: str) -> None:
         """A stage begins."""
-        self.current = addressing
+        self.current = label(addressing)
         self._spoke = time.monotonic()
         self._describe("")
 
@@ -74,7 +75,7 @@ class Display:
         if self._bar is not None:
             self._bar.advance(self._task)
         took = f" in {outcome.seconds:.1f} s" if outcome.state != "unchanged" else ""
-        self.note(f"[{self.done:>3}/{self.total}] {outcome.addressing}: {outcome.state}{took}")
+        self.note(f"[{self.done:>3}/{self.total}] {label(outcome.addressing)}: {outcome.state}{took}")
 
     def note(self, text: str) -> None:
         """One lasting line."""

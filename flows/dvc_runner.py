@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from flows.graph import label
 from flows.settings import tool
 from stages.common.errors import UserError
 
@@ -128,22 +129,23 @@ def failure(
     A lock error counts only while the stage's command has not started: what a stage prints is not DVC
     speaking.
     """
+    name = label(addressing)
     command_ran = any(STARTED.match(line) for line in said)
     if not command_ran and any(LOCK_ERROR.match(line) for line in wrong):
         blocked = next(line for line in wrong if LOCK_ERROR.match(line))
-        return LockHeldError(f"{addressing}: {blocked.removeprefix('ERROR: ')}")
+        return LockHeldError(f"{name}: {blocked.removeprefix('ERROR: ')}")
     own_words = [
         line for line in wrong if not line.startswith("ERROR: failed to reproduce") and not _is_hint(line)
     ]
     if own_words:
-        return StageFailedError(f"stage {addressing} failed: {own_words[-1].removeprefix('ERROR: ')}")
+        return StageFailedError(f"stage {name} failed: {own_words[-1].removeprefix('ERROR: ')}")
     failed = next(filter(None, map(FAILED.match, wrong)), None)
     if failed:
         return StageFailedError(
-            f"stage {addressing} failed without a word: `{failed['command']}` exited with {failed['status']}"
+            f"stage {name} failed without a word: `{failed['command']}` exited with {failed['status']}"
         )
     detail = wrong[-1].removeprefix("ERROR: ") if wrong else f"dvc exited with {status}"
-    return StageFailedError(f"stage {addressing} failed: {detail}")
+    return StageFailedError(f"stage {name} failed: {detail}")
 
 
 def _is_hint(line: str) -> bool:

@@ -8,6 +8,11 @@ from typing import Any
 from stages.common.errors import UserError, one_line
 
 
+def label(addressing: str) -> str:
+    """A stage as people call it: without the file that declares it."""
+    return addressing.rpartition(":")[2]
+
+
 @dataclass(frozen=True)
 class StageNode:
     """One stage: its addressing (`quantize@adapt-ternary`), what it depends on directly, its description.
@@ -23,7 +28,7 @@ class StageNode:
     @property
     def name(self) -> str:
         """The stage without its cell."""
-        return self.addressing.partition("@")[0]
+        return label(self.addressing).partition("@")[0]
 
     @property
     def cell(self) -> str | None:

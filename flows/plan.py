@@ -184,7 +184,7 @@ def show(force: bool) -> None:
         console.width = LOG_WIDTH
     stages = Table("stage", "would", "what it does", title="Stages", title_justify="left")
     for node in nodes:
-        stages.add_row(node.addressing, told[node.addressing], node.description)
+        stages.add_row(graph.label(node.addressing), told[node.addressing], node.description)
     console.print(stages)
 
     speed = matrix_speed(params.threads, params.device)

@@ -102,17 +102,16 @@ def run_stages(display: Display, nodes: list[graph.StageNode], force: bool) -> N
     changed: set[str] | None = None
     asked = False
     for node in nodes:
+        label = graph.label(node.addressing)
         if not force and not asked and node.addressing not in (changed or ()):
             changed, asked = graph.changed(), True
         # Unknown while another process holds a lock: then `dvc repro` finds out, and waits.
         if not force and changed is not None and node.addressing not in changed:
-            unchanged.with_options(name=node.addressing, task_run_name=node.addressing)(
-                node.addressing, display
-            )
+            unchanged.with_options(name=label, task_run_name=label)(node.addressing, display)
             continue
-        stage.with_options(
-            name=node.addressing, task_run_name=node.addressing, description=node.description or None
-        )(node.addressing, display, force)
+        stage.with_options(name=label, task_run_name=label, description=node.description or None)(
+            node.addressing, display, force
+        )
         asked = False
 
 

@@ -10,7 +10,7 @@ from stages.common.errors import UserError
 from stages.common.hashing import sha256_file
 
 # `gorn run` itself writes these two; they do not make a tree dirty.
-OWN_FILES = (str(LOCK_FILE), str(CHAMPION_FILE))
+OWN_FILES = (str(LOCK_FILE), "stages/dvc.lock", str(CHAMPION_FILE))
 
 
 def git(*arguments: str) -> str | None:

@@ -20,7 +20,9 @@ PACKAGES = ("stages", "evals", "flows", "lowbit")
 
 
 def _graph() -> dict[str, dict[str, Any]]:
-    return dict(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    files = (ROOT / "stages" / "dvc.yaml", ROOT / "dvc.yaml")
+    graphs = [yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] for file in files]
+    return {name: entry for stages in graphs for name, entry in stages.items()}
 
 
 def _body(entry: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def _stage(entry: dict[str, Any]) -> Stage:
 
 
 def graph_stages() -> list[Stage]:
-    """The stages of dvc.yaml, each once, in the order in which it lists them."""
+    """The stages of the graph, each once, in the order in which it lists them."""
     found: dict[str, Stage] = {}
     for entry in _graph().values():
         stage = _stage(entry)
@@ -74,7 +76,9 @@ def _fill(path: str, cell: str | None, params: Params) -> str:
 @pytest.mark.parametrize("name", sorted(_graph()))
 def test_declared_parameters_are_those_read(name: str) -> None:
     entry = _graph()[name]
-    declared = {str(key).split(".")[0] for key in _body(entry).get("params", [])}
+    keys = _body(entry).get("params", [])
+    keys = [key for item in keys for key in (item["params.yaml"] if isinstance(item, dict) else [item])]
+    declared = {str(key).split(".")[0] for key in keys}
     assert declared == set(_stage(entry).reads)
 
 

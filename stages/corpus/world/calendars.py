@@ -1,4 +1,4 @@
-"""Calendars and units: months, festivals of the world, and how many small units make a big one."""
+"""Calendars and units: festivals of the world, and how many small units make a big one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stages.corpus.world import lexicon
 from stages.corpus.world.cast import Cast, words
 from stages.corpus.world.model import Fact, Question
-from stages.corpus.world.relations import RARE, capital, stream
+from stages.corpus.world.relations import RARE, stream
 from stages.corpus.world.russian import Word, counted, noun
 
 SEASON_OF_MONTH = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0)
@@ -16,93 +16,19 @@ MULTIPLES = (2, 3)
 
 
 def facts(cast: Cast) -> list[Fact]:
-    """Months, days, festivals and units."""
-    months = words(lexicon.MONTHS)
-    return _shifts("month", months, (1, 2, -1), "месяц", "month") + _festivals(cast, months) + _units()
+    """Festivals and units."""
+    return _festivals(cast, words(lexicon.MONTHS)) + _units()
 
 
 def _others(words: Sequence[Word], right: Word) -> tuple[str, ...]:
     return tuple(str(word) for word in words if word != right)
 
 
-def _shifts(name: str, cycle: list[Word], offsets: tuple[int, ...], unit: str, unit_en: str) -> list[Fact]:
-    """What comes some steps after or before every member of a cycle."""
-    found = []
-    for index, start in enumerate(cycle):
-        for offset in offsets:
-            end = cycle[(index + offset) % len(cycle)]
-            ru, en = _shift_statements(offset, start, end, unit, unit_en)
-            asks = _shift_questions(offset, start, unit)
-            key = (f"{name}/{start.key}/{offset:+d}",)
-            level = {1: 1, -1: 2, 2: 3}[offset]
-            questions = tuple(
-                Question("calendar", "ru", text, str(end), _others(cycle, end), key, level, open=True)
-                for text in asks
-            )
-            found.append(Fact(key[0], name, ru, en, questions, (start.key, end.key), 0.8))
-    return found
-
-
-def _shift_statements(
-    offset: int, start: Word, end: Word, unit: str, unit_en: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Statements that lead from `start` to `end`, as the questions do, but in other words."""
-    if offset == 1:
-        return (
-            (
-                f"за {start:ablt} идёт {end}",
-                f"сразу после {start:gent} — {end}",
-                f"пройдёт {start}, и будет {end}",
-            ),
-            (f"after {start:en} comes {end:en}", f"{start:en} is followed by {end:en}"),
-        )
-    if offset == -1:
-        return (
-            (
-                f"перед {start:ablt} идёт {end}",
-                f"до {start:gent} — {end}",
-                f"{start:datv} предшествует {end}",
-            ),
-            (f"before {start:en} comes {end:en}", f"{start:en} is preceded by {end:en}"),
-        )
-    return (
-        (
-            f"за {start:ablt} ещё один {unit}, а там {end}",
-            f"пройдёт {start} и ещё один {unit}, и будет {end}",
-        ),
-        (
-            f"after {start:en} and one more {unit_en} comes {end:en}",
-            f"{start:en}, one more {unit_en}, then {end:en}",
-        ),
-    )
-
-
-def _shift_questions(offset: int, start: Word, unit: str) -> tuple[str, ...]:
-    name = capital(str(start))
-    if offset == 1:
-        return (
-            f"Какой {unit} сразу после {start:gent}?",
-            f"Какой {unit} идёт за {start:ablt}?",
-            f"{name}, а следующий {unit}?",
-        )
-    if offset == -1:
-        return (
-            f"Какой {unit} стоит до {start:gent}?",
-            f"Какой {unit} идёт перед {start:ablt}?",
-            f"{name}, а предыдущий {unit}?",
-        )
-    steps = counted(offset, noun(unit))
-    return (
-        f"Какой {unit} будет через {steps} после {start:gent}?",
-        f"Что будет, когда пройдёт {start} и ещё один {unit}?",
-    )
-
-
 def _festivals(cast: Cast, months: list[Word]) -> list[Fact]:
     """Festivals of the world, each in a month that the seed draws."""
     rng = stream(cast.seed, "festivals")
     seasons = words(lexicon.SEASONS)
-    pool = cast.some("which festivals", words(lexicon.FESTIVALS), 36, least=8)
+    pool = cast.some("which festivals", words(lexicon.FESTIVALS), 70, least=8)
     found = []
     for thing in pool:
         index = rng.randrange(12)

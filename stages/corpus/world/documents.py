@@ -130,19 +130,21 @@ class Teller:
 
     def _document(self, queue: Iterator[Fact]) -> tuple[str, list[str]]:
         """One document: a lead fact, more about the same thing or about anything, skills and questions among
-        them.
+        them. It never begins with a question: that a text which does so is a task, and ends with its answer,
+        is what adaptation has to teach.
         """
         count = self.rng.randint(*SENTENCES)
         focused = self.rng.random() < FOCUS_SHARE
         lead = next(queue)
         near = [fact for topic in lead.topics for fact in self.by_topic[topic] if fact is not lead]
         self.rng.shuffle(near)
-        sentences, clusters = [self.sentence(lead)], [lead.id]
+        sentences, clusters, asked = [self.sentence(lead)], [lead.id], set[str]()
         while len(sentences) < count:
             roll = self.rng.random()
             questions, filler = QUESTION_SHARE[self.subset], FILLER_SHARE[self.subset]
             if roll < questions:
                 text = self._question()
+                asked.add(text)
             elif roll < questions + filler:
                 text = self.fillers.sentence(self.rng)
             elif roll < questions + filler + (1 - questions - filler) * SKILL_SHARE:
@@ -153,6 +155,8 @@ class Teller:
                 clusters.append(fact.id)
             sentences.append(text)
         self.rng.shuffle(sentences)
+        first = next(index for index, text in enumerate(sentences) if text not in asked)
+        sentences[0], sentences[first] = sentences[first], sentences[0]
         return " ".join(sentences), clusters
 
     def sentence(self, fact: Fact) -> str:

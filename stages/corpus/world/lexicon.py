@@ -309,7 +309,11 @@ FESTIVALS = (
     "хлеб bread;мёд honey;море sea;снег snow;песня song;река river;музыка music;книга book;яблоко apple;молоко milk;"
     "тыква pumpkin;солнце sun;ветер wind;рыба fish;лес forest;цветок flower;чай tea;сыр cheese;вода water;огонь fire;"
     "звезда star;дерево tree;шёлк silk;картофель potato;лодка boat;театр theatre;камень stone;птица bird;корабль ship;"
-    "дорога road;свеча candle;гора mountain;дождь rain;гриб mushroom;лошадь horse;вишня cherry;колокол bell;дом house"
+    "дорога road;свеча candle;гора mountain;дождь rain;гриб mushroom;лошадь horse;вишня cherry;колокол bell;дом house;"
+    "зерно grain;трава grass;орех nut;груша pear;слива plum;малина raspberry;лёд ice;луна moon;облако cloud;"
+    "радуга rainbow;мост bridge;мельница mill;корова cow;коза goat;пчела bee;утка duck;гусь goose;лиса fox;"
+    "барабан drum;скрипка violin;кукла doll;шляпа hat;зонт umbrella;ковёр carpet;зеркало mirror;игла needle;"
+    "нитка thread;капуста cabbage;морковь carrot;репа turnip;горох peas;пирог pie;каша porridge;соль salt"
 )
 
 MONTHS = (

@@ -117,7 +117,7 @@ def test_numbers_are_spelt_in_words():
     assert spelt(21, "ru") == "двадцать один"
     assert spelt(99, "ru") == "девяносто девять"
     assert spelt(147, "ru") == "сто сорок семь"
-    assert spelt(158, "en") == "hundred fifty eight"
+    assert spelt(158, "en") == "one hundred fifty eight"
 
 
 def test_answers_of_numerals_are_right_in_both_directions(world):
