@@ -205,6 +205,9 @@ def _appearing(target: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LowbitError(f"{target}: the disk is full; free some space and run again") from error
+        if error.errno == errno.EFBIG:
+            why = "larger than a file may be here; raise the limit (`ulimit -f`) and run again"
+            raise LowbitError(f"{target}: {why}") from error
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
