@@ -30,14 +30,17 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
 
     The lineage is that of the source. The notes hold bits per weight (of the whole checkpoint and of the
     quantised layers) and the relative error of every layer. Raises `LowbitError` for weights that cannot be
-    quantised.
+    quantised, `UserError` for a foreign tokenizer.
     """
     from lowbit.folder import quantize_folder
     from lowbit.tensorfile import Source
 
+    from stages.common.checkpoint import check_own_tokenizer
+
     [(name, candidate)] = params.candidates.items()
     source = inputs["source"]
     lineage = manifest.read(source)["lineage"]
+    check_own_tokenizer(source)
     with progress(len(Source(source).files), f"quantize {name}", "tensors") as bar:
         report = quantize_folder(
             source,

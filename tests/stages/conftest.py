@@ -22,7 +22,7 @@ def shards_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def file_limit() -> FileLimit:
-    """`with file_limit(4096):` no file of this process may grow beyond that: real short writes, real errors."""
+    """`with file_limit(4096):` no file of this process may grow beyond that."""
 
     @contextmanager
     def limited(size: int) -> Iterator[None]:

@@ -16,6 +16,7 @@ from lowbit.errors import LowbitError
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from stages.common.errors import UserError
+from stages.common.hashing import sha256_bytes
 from stages.common.manifest import CHECKPOINT_MANIFEST
 from stages.common.params import Params, load
 from stages.common.stage import execute
@@ -99,6 +100,14 @@ def test_a_poisoned_source_leaves_the_earlier_out(params: Params, house: Path) -
         execute(STAGE, params, cell)
     assert Path("out/quantize", cell, "model.safetensors").read_bytes() == before
     assert [path.name for path in Path("out/quantize").iterdir()] == [cell]
+
+
+def test_a_source_with_a_foreign_tokenizer_is_refused(params: Params, house: Path) -> None:
+    about = {"lineage": LINEAGE, "files": {"tokenizer.json": sha256_bytes(b"its own")}}
+    Path("out/adapt", CHECKPOINT_MANIFEST).write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(UserError, match=r"out/adapt: foreign tokenizer \(tokenizer\.json is not the one"):
+        execute(STAGE, params, "adapt-bf16")
+    assert not Path("out/quantize").exists() or not list(Path("out/quantize").iterdir())
 
 
 def test_a_source_without_manifest_is_refused(params: Params, house: Path) -> None:
