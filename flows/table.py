@@ -25,7 +25,7 @@ def header(results: Results) -> list[str]:
 
 
 def longest_prompt(results: Results) -> str | None:
-    """The longest prompt length (tokens) that every measured cell has numbers for; None where there is none."""
+    """The longest prompt length (tokens) with numbers in every measured cell; None where there is none."""
     measured = [_measured(cell) for cell in results.cells.values()]
     lengths = [set(prompts) for prompts in measured if prompts]
     shared = set.intersection(*lengths) if lengths else set()

@@ -15,11 +15,13 @@ import torch
 from lowbit.errors import LowbitError
 from transformers import AutoModelForCausalLM, Qwen2Config
 
+from stages.common.checkpoint import load_config
 from stages.common.errors import UserError
 from stages.common.hashing import sha256_bytes
 from stages.common.manifest import CHECKPOINT_MANIFEST
 from stages.common.params import Params, load
 from stages.common.stage import execute
+from stages.measure import size
 from stages.quantize.stage import STAGE, locate
 
 LINEAGE = {"base": {"name": "tiny", "licence": "Apache-2.0"}, "data": ["CC0-1.0"]}
@@ -66,6 +68,9 @@ def test_every_candidate_of_the_default_run(params: Params, house: Path) -> None
         assert not (folder / "adapter").exists()
         errors[cell] = [layer["relative_error"] for layer in manifest["notes"]["layers"].values()]
         sizes[cell] = manifest["notes"]["bits_per_weight"]
+        measured = size.sizes(folder, size.count_parameters(load_config(folder)))
+        for key in ("parameters", "bits_per_weight"):
+            assert measured[key] == manifest["notes"][key]
         assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
     assert errors["adapt-bf16"] == []
     assert all(error < 0.0085 for error in errors["adapt-higgs-4bit"])
