@@ -36,8 +36,11 @@ def disk_errors(path: Path) -> Iterator[None]:
                     f"{path}: larger than a file may be here; raise the limit (`ulimit -f`) and run again"
                 ) from error
             case errno.EROFS | errno.EACCES:
-                why = error.strerror if isinstance(error, OSError) else one_line(error)
-                raise UserError(f"{path}: cannot be written ({why}); check its permissions") from error
+                # It may be an input that must not be read, and then it has a name.
+                where, why = getattr(error, "filename", None) or path, getattr(error, "strerror", None)
+                raise UserError(
+                    f"{where}: no access ({why or one_line(error)}); check its permissions"
+                ) from error
         raise
 
 

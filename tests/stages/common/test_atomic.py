@@ -104,12 +104,20 @@ def test_a_file_beyond_the_limit_leaves_the_earlier_one(tmp_path: Path, file_lim
     ("text", "message"),
     [
         ("I/O error: No space left on device (os error 28)", "the disk is full"),
-        ("Permission denied (os error 13)", "cannot be written .* check its permissions"),
+        ("Permission denied (os error 13)", "no access .* check its permissions"),
     ],
 )
 def test_errors_that_rust_libraries_tell_in_words(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message), disk_errors(tmp_path):
         raise ValueError(text)
+
+
+def test_a_forbidden_file_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"^in/a\.json: no access \(Permission denied\)"),
+        disk_errors(tmp_path),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", "in/a.json")
 
 
 def test_other_system_errors_pass_through(tmp_path: Path) -> None:

@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from lowbit.errors import LowbitError
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from stages.common.checkpoint import load_config
 from stages.common.errors import UserError
-from stages.common.hashing import sha256_bytes
+from stages.common.hashing import sha256_bytes, sha256_path
 from stages.common.manifest import CHECKPOINT_MANIFEST
 from stages.common.params import Params, load
-from stages.common.stage import execute
+from stages.common.stage import execute, main
 from stages.measure import size
 from stages.quantize.stage import STAGE, locate
 
@@ -105,6 +106,22 @@ def test_a_poisoned_source_leaves_the_earlier_out(params: Params, house: Path) -
         execute(STAGE, params, cell)
     assert Path("out/quantize", cell, "model.safetensors").read_bytes() == before
     assert [path.name for path in Path("out/quantize").iterdir()] == [cell]
+
+
+def test_a_truncated_source_is_one_line_and_leaves_the_earlier_out(
+    params: Params, house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = "adapt-ternary"
+    execute(STAGE, params, cell)
+    before = sha256_path(Path("out/quantize"))
+    weights = Path("out/adapt/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    Path("params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")), encoding="utf-8")
+    capsys.readouterr()
+    assert main(STAGE, [cell]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("quantize: out/adapt/model.safetensors: damaged or cut short")
+    assert sha256_path(Path("out/quantize")) == before
 
 
 def test_a_source_with_a_foreign_tokenizer_is_refused(params: Params, house: Path) -> None:
