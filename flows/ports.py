@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 import urllib.error
@@ -14,8 +15,11 @@ HOST = "127.0.0.1"
 
 
 def require_free(port: int, what: str, option: str) -> None:
-    """Raise `UserError` when something listens on `port` already."""
-    if in_use(port):
+    """Raise `UserError` when something listens on `port` already, or only the administrator may."""
+    error = _refusal(port)
+    if error is not None and error.errno == errno.EACCES:
+        raise UserError(f"port {port}: {what} may not use it (below 1024?); give another {option}")
+    if error is not None:
         raise UserError(
             f"port {port}: in use, so {what} cannot start there; stop what uses it or give another {option}"
         )
@@ -23,13 +27,17 @@ def require_free(port: int, what: str, option: str) -> None:
 
 def in_use(port: int) -> bool:
     """Whether `port` of this machine is taken."""
+    return _refusal(port) is not None
+
+
+def _refusal(port: int) -> OSError | None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
+        except OSError as error:
+            return error
+    return None
 
 
 def answers(url: str) -> bool:

@@ -162,6 +162,6 @@ def cell_metrics(cell: Cell) -> dict[str, float]:
     found.update(
         numbers({key: item for key, item in plain.items() if isinstance(item, (int, float))}, "model")
     )
-    for tokens, item in cell.measures.get("prompts", {}).items():
+    for tokens, item in (cell.measures.get("prompts") or {}).items():
         found.update(numbers(item, f"p{tokens}"))
     return found

@@ -25,16 +25,20 @@ def header(results: Results) -> list[str]:
 
 
 def longest_prompt(results: Results) -> str | None:
-    """The longest prompt length (tokens) that every measured cell shares; None when nothing was measured."""
-    lengths = [
-        set(cell.measures["prompts"]) for cell in results.cells.values() if cell.measures.get("prompts")
-    ]
+    """The longest prompt length (tokens) with numbers in every measured cell; None where there is none."""
+    measured = [_measured(cell) for cell in results.cells.values()]
+    lengths = [set(prompts) for prompts in measured if prompts]
     shared = set.intersection(*lengths) if lengths else set()
     return max(shared, key=int, default=None)
 
 
+def _measured(cell: Cell) -> dict[str, Any]:
+    """Measures by prompt length; null stands for a length that the model has too few positions for."""
+    return {length: found for length, found in (cell.measures.get("prompts") or {}).items() if found}
+
+
 def _row(results: Results, cell: Cell) -> list[str]:
-    prompt = results.cells[cell.name].measures.get("prompts", {}).get(longest_prompt(results) or "", {})
+    prompt = _measured(cell).get(longest_prompt(results) or "", {})
     return [
         cell.name,
         with_interval(cell.scores.get("total")),

@@ -48,6 +48,10 @@ def _judged(name: str, entries: dict[str, Entry], champion: Evaluation, policy: 
         notes.append(f"the judge does not vote: {entry.vote.reason}")
     if entry.evaluation.digest == champion.digest:
         notes.append("it is already the champion, weight for weight")
+    others = {CHAMPION: champion} | ({entry.parent: entries[entry.parent].evaluation} if entry.parent else {})
+    for against, other in others.items():
+        if _tokenizers_differ(entry.evaluation, other):
+            notes.append(f"{against} has another tokenizer; items and bits per character do not depend on it")
     verdict = worst([item.verdict for item in checks])
     held = [item.text for item in checks if item.verdict != PASS]
     reasons = held or [f"holds all {len(checks)} rules", *(item.text for item in checks)]
@@ -59,6 +63,10 @@ def _judged(name: str, entries: dict[str, Entry], champion: Evaluation, policy: 
         "reasons": [*reasons, *notes],
         "checks": [item.as_json() for item in checks],
     }
+
+
+def _tokenizers_differ(model: Evaluation, other: Evaluation) -> bool:
+    return None not in (model.tokenizer, other.tokenizer) and model.tokenizer != other.tokenizer
 
 
 def _checks(entry: Entry, entries: dict[str, Entry], champion: Evaluation, policy: Policy) -> list[Check]:

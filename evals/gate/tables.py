@@ -17,12 +17,13 @@ KEY = ["task", "doc_hash", "metric", "copy"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found out about one model: scores.json's digest and conditions, and items.parquet."""
+    """What `evaluate` found out about one model: scores.json's digests and conditions, and items.parquet."""
 
     name: str
     digest: str
     conditions: dict[str, Any]
     items: pd.DataFrame
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         if missing := [column for column in COLUMNS if column not in self.items.columns]:

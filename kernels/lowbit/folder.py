@@ -62,8 +62,8 @@ class LayerReport:
 
 @dataclass
 class Report:
-    """What `quantize_folder` wrote. `bits_per_weight` counts the whole checkpoint; `layers` only quantised
-    ones.
+    """What `quantize_folder` wrote. `bytes` is the file's size, `bits_per_weight` counts all of its tensors;
+    `layers` only quantised ones.
     """
 
     bytes: int
@@ -159,7 +159,7 @@ def _write(
                 writer.write(name, _kept(tensor, name))
             if progress:
                 progress(done, len(tensors.files), name)
-    return Report(writer.bytes, parameters, 8 * writer.bytes / parameters, reports)
+    return Report(writer.bytes, parameters, 8 * writer.tensor_bytes / parameters, reports)
 
 
 def _pack(writer: Writer, layer: str, tensor: torch.Tensor, spec: Spec, seed: int) -> LayerReport:
@@ -205,6 +205,9 @@ def _appearing(target: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LowbitError(f"{target}: the disk is full; free some space and run again") from error
+        if error.errno == errno.EFBIG:
+            why = "larger than a file may be here; raise the limit (`ulimit -f`) and run again"
+            raise LowbitError(f"{target}: {why}") from error
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -117,6 +117,7 @@ class Writer:
         text += b" " * (-len(text) % 8)
         self._start = 8 + len(text)
         self._missing = set(tensors)
+        self.tensor_bytes = offset
         self.bytes = self._start + offset
         self._stream = path.open("wb")
         self._stream.write(len(text).to_bytes(8, "little") + text)

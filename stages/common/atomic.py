@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, one_line
+
+RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def partial_name(path: Path) -> Path:
@@ -21,27 +24,44 @@ def partial_name(path: Path) -> Path:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk under `path` into a `UserError`."""
+    """Turn a full or read-only disk under `path`, or a limit on the size of files, into a `UserError`."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{path}: the disk is full; free some space and run again") from error
-        if error.errno in (errno.EROFS, errno.EACCES):
-            raise UserError(f"{path}: cannot be written ({error.strerror}); check its permissions") from error
+    except Exception as error:
+        match _error_number(error):
+            case errno.ENOSPC | errno.EDQUOT:
+                raise UserError(f"{path}: the disk is full; free some space and run again") from error
+            case errno.EFBIG:
+                raise UserError(
+                    f"{path}: larger than a file may be here; raise the limit (`ulimit -f`) and run again"
+                ) from error
+            case errno.EROFS | errno.EACCES:
+                # It may be an input that must not be read, and then it has a name.
+                where, why = getattr(error, "filename", None) or path, getattr(error, "strerror", None)
+                raise UserError(
+                    f"{where}: no access ({why or one_line(error)}); check its permissions"
+                ) from error
         raise
+
+
+def _error_number(error: Exception) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    # Safetensors and tokenizers, written in Rust, tell the system's error only in the text of their own.
+    found = RUST_ERROR.search(str(error))
+    return int(found[1]) if found else None
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; when the block ends well, its file is synced to disk and becomes `path`.
 
-    Raises `UserError` when the disk is full. On any error `path` is left as it was.
+    Raises `UserError` when the disk is full or takes no file so large. On any error `path` is left as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_name(path)
     try:
         with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             _sync(temporary)
             temporary.replace(path)

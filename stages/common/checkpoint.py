@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stages.common import faults
+from stages.common import faults, manifest
 from stages.common.atomic import read_json, write_json
 from stages.common.errors import UserError, one_line
-from stages.common.hashing import sha256_bytes, sha256_paths
+from stages.common.hashing import sha256_bytes, sha256_file, sha256_paths
 
 if TYPE_CHECKING:
     import torch
@@ -216,6 +216,26 @@ def check_tokenizer(folder: Path, tokens_dir: Path) -> None:
     rows = load_config(folder).vocab_size
     if rows < shards["vocab_size"]:
         raise UserError(f"{folder}: {rows} embedding rows for a vocabulary of {shards['vocab_size']}")
+
+
+def check_own_tokenizer(folder: Path) -> None:
+    """Refuse a checkpoint whose tokenizer files are not those that its own manifest lists.
+
+    Another tokenizer of equal size would load and give numbers, only meaningless ones. A checkpoint without a
+    manifest passes. Raises `UserError`.
+    """
+    folder = Path(folder)
+    about = folder / manifest.CHECKPOINT_MANIFEST
+    listed = read_json(about).get("files") if about.is_file() else None
+    if listed is None:
+        return
+    for name in TOKENIZER_FILES:
+        file = folder / name
+        if listed.get(name) != (sha256_file(file) if file.is_file() else None):
+            raise UserError(
+                f"{folder}: foreign tokenizer ({name} is not the one that {about.name} lists); "
+                "run the stage that writes this checkpoint again"
+            )
 
 
 def _no_bars() -> None:

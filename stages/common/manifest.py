@@ -12,6 +12,7 @@ from stages.common.hashing import sha256_file, sha256_path
 
 SCHEMA = 1
 CHECKPOINT_MANIFEST = "gorn.json"
+DIGITS = 6
 VERSIONED = ("gorn", "torch", "transformers", "tokenizers", "peft", "lm-eval", "numpy", "pandas", "pyarrow")
 
 
@@ -56,6 +57,11 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def rounded(value: float) -> float:
+    """`value` with the significant digits that manifests and measures show."""
+    return float(f"{value:.{DIGITS}g}")
 
 
 def sidecar(out: Path) -> Path:

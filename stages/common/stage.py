@@ -104,5 +104,5 @@ def _fail(name: str, error: Exception, status: int, verbose: bool) -> int:
         traceback.print_exception(error)
     kind = "" if status == EXIT_USER else f"internal error, {type(error).__name__}: "
     hint = "" if status == EXIT_USER or verbose else " (-v shows the traceback)"
-    sys.stderr.write(f"{name}: {kind}{one_line(error)}{hint}\n")
+    sys.stderr.write(f"{name}: {kind}{one_line(error).removeprefix(f'{name}: ')}{hint}\n")
     return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,9 +82,15 @@ def _read_source_file(
         else:
             yield Record(f"{name}:{number}", name, source.subset, source.language, source.licence, text)
     account.records[name] = total
+    if not broken:
+        return
+    told = (
+        f"{name}, line {broken[0].line}: {broken[0].reason}; {len(broken)} of {total} records are unreadable"
+    )
     if len(broken) > tolerated * total:
-        first = broken[0]
         raise UserError(
-            f"{name}, line {first.line}: {first.reason}; {len(broken)} of {total} records are unreadable, "
-            f"more than corpus.broken_lines_share = {tolerated} allows"
+            f"{told}, more than corpus.broken_lines_share = {tolerated} allows; mend or remove them"
         )
+    sys.stderr.write(
+        f"corpus: {told}, which corpus.broken_lines_share = {tolerated} allows; summary.json lists them\n"
+    )

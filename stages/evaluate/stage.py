@@ -18,18 +18,29 @@ WORLD = "world"
 
 
 def locate(_params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Inputs and outs of one cell; the champion lies where champion.json says."""
-    corpus, out = OUT / "corpus", {"evaluate": OUT / "evaluate" / str(cell)}
+    """Inputs and outs of one cell; the champion lies where champion.json says.
+
+    The fingerprints stand for suites outside the repository.
+    """
+    data = {"corpus": OUT / "corpus", "sources": OUT / "sources"}
+    out = {"evaluate": OUT / "evaluate" / str(cell)}
     if cell == CHAMPION:
         checkpoint = Path(read_json(CHAMPION_FILE)["path"])
-        return {"checkpoint": checkpoint, "champion": CHAMPION_FILE, "corpus": corpus}, out
-    return {"checkpoint": OUT / "quantize" / str(cell), "corpus": corpus}, out
+        return {"checkpoint": checkpoint, "champion": CHAMPION_FILE, **data}, out
+    return {"checkpoint": OUT / "quantize" / str(cell), **data}, out
 
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     """Task scores, bits per character and open answers of one model."""
     from evals import scores, suites
-    from stages.common.checkpoint import digest, load_model, load_tokenizer, pick_device
+    from stages.common.checkpoint import (
+        check_own_tokenizer,
+        digest,
+        load_model,
+        load_tokenizer,
+        pick_device,
+        tokenizer_sha256,
+    )
     from stages.evaluate import heldout, tables
     from stages.evaluate.conditions import conditions
 
@@ -37,6 +48,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     model_digest = digest(folder)
     if "champion" in inputs:
         _check_champion(inputs["champion"], folder, model_digest)
+    check_own_tokenizer(folder)
     suite = suites.load(
         [corpus / "tasks" if name == WORLD else Path(name) for name in settings.suites],
         settings.shots,
@@ -57,7 +69,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     write_json(
         outputs["evaluate"] / "scores.json",
         {
-            "model": {"digest": model_digest},
+            "model": {"digest": model_digest, "tokenizer": tokenizer_sha256(folder)},
             "conditions": conditions(params, suite, documents, questions, device, scored["window"]),
             **scores.describe(suite, scored["tasks"], scored["pairs"]),
             "bpc": scores.describe_bits(scored["bits"]),

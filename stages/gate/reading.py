@@ -39,7 +39,7 @@ def evaluation(name: str, folder: Path) -> Evaluation:
         items = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable ({one_line(error)}); run `dvc repro`") from error
-    return Evaluation(name, digest, conditions, items)
+    return Evaluation(name, digest, conditions, items, scores["model"].get("tokenizer"))
 
 
 def same_champion(evaluated: str, named: str | None, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from stages.common.checkpoint import weight_bytes, weight_files
 from stages.common.errors import UserError
+from stages.common.manifest import rounded
 
 
 def stored_bytes(folder: Path) -> int:
@@ -25,7 +26,7 @@ def sizes(folder: Path, parameters: int) -> dict[str, Any]:
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         "weight_bytes": weight_bytes(folder),
         "parameters": parameters,
-        "bits_per_weight": round(8 * stored_bytes(folder) / parameters, 4),
+        "bits_per_weight": rounded(8 * stored_bytes(folder) / parameters),
     }
 
 

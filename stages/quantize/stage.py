@@ -16,8 +16,6 @@ from stages.common.stage import OUT, Paths, Stage
 if TYPE_CHECKING:
     from lowbit.folder import Report
 
-DIGITS = 6  # significant digits of the errors and bits in the manifest
-
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
     """The checkpoint that candidate `cell` is made from, and `out/quantize/<cell>`."""
@@ -30,14 +28,17 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
 
     The lineage is that of the source. The notes hold bits per weight (of the whole checkpoint and of the
     quantised layers) and the relative error of every layer. Raises `LowbitError` for weights that cannot be
-    quantised.
+    quantised, `UserError` for a foreign tokenizer.
     """
     from lowbit.folder import quantize_folder
     from lowbit.tensorfile import Source
 
+    from stages.common.checkpoint import check_own_tokenizer
+
     [(name, candidate)] = params.candidates.items()
     source = inputs["source"]
     lineage = manifest.read(source)["lineage"]
+    check_own_tokenizer(source)
     with progress(len(Source(source).files), f"quantize {name}", "tensors") as bar:
         report = quantize_folder(
             source,
@@ -58,23 +59,19 @@ def notes(report: Report) -> dict[str, Any]:
     packed = report.quantized_bits_per_weight
     return {
         "parameters": report.parameters,
-        "bits_per_weight": _rounded(report.bits_per_weight),
-        "quantized_bits_per_weight": None if packed is None else _rounded(packed),
+        "bits_per_weight": manifest.rounded(report.bits_per_weight),
+        "quantized_bits_per_weight": None if packed is None else manifest.rounded(packed),
         "layers": {
             name: {
                 "kind": layer.kind,
                 "shape": list(layer.shape),
-                "bits_per_weight": _rounded(layer.bits_per_weight),
-                "relative_error": _rounded(layer.relative_error),
+                "bits_per_weight": manifest.rounded(layer.bits_per_weight),
+                "relative_error": manifest.rounded(layer.relative_error),
                 **({"note": layer.note} if layer.note else {}),
             }
             for name, layer in sorted(report.layers.items())
         },
     }
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
 
 
 STAGE = Stage(

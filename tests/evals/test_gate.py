@@ -89,6 +89,17 @@ def test_a_swapped_tokenizer_reads_the_same_text_and_fails_by_its_numbers() -> N
     assert "bits per character" in " ".join(found["reasons"])
 
 
+@pytest.mark.parametrize(("theirs", "named"), [("b", True), ("a", False), (None, False)])
+def test_another_tokenizer_is_named(theirs: str | None, named: bool) -> None:
+    ours, champion = (
+        dataclasses.replace(one, tokenizer=tokenizer)
+        for one, tokenizer in ((model("better", 0.8, 0.8), "a"), (CHAMPION, theirs))
+    )
+    found = verdict(ours, champion)
+    assert found["verdict"] == "pass"
+    assert ("champion has another tokenizer" in " ".join(found["reasons"])) is named
+
+
 def test_an_equal_model_with_enough_items_passes() -> None:
     assert verdict(model("equal", 0.6, items=3000), model("champion", 0.6, items=3000))["verdict"] == "pass"
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import resource
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import flows_fakes as fakes
+import psutil
 import pytest
+import yaml
 
-from flows import cli, commands
+from flows import cli, commands, ports
+from flows.server import free_port
 from stages.common.errors import UserError
+from stages.common.hashing import sha256_path
 
+FREE = str(free_port())
 HEAVY = ("torch", "transformers", "prefect", "mlflow", "dvc", "great_expectations", "pandas", "pydantic")
 
 SURFACE = {
@@ -91,6 +97,71 @@ def test_a_mistyped_key_ends_before_any_work(
     assert line.startswith(f"gorn {command[0]}: params.yaml: ")
     assert "unknown key `corpus.heldout_shares`; did you mean `heldout_share`?" in line
     assert not (bare / "out").exists()
+
+
+def test_a_value_out_of_range_ends_before_any_work(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = yaml.safe_load((bare / "params.yaml").read_text(encoding="utf-8"))
+    values["gate"]["alpha"] = 5
+    (bare / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    assert cli.main(["run"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "gorn run: params.yaml: key `gate.alpha` is 5; input should be less than 0.5"
+    assert not (bare / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "what"),
+    [
+        (["ui", "--prefect-port", FREE], "--mlflow-port", "MLflow"),
+        (["ui", "--mlflow-port", FREE], "--prefect-port", "Prefect"),
+        (["serve", "--cron", "0 3 * * *"], "--port", "Prefect"),
+    ],
+    ids=["mlflow", "prefect", "serve"],
+)
+def test_a_port_in_use_is_one_line(
+    bare: Path, capsys: pytest.CaptureFixture[str], command: list[str], option: str, what: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind((ports.HOST, 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert cli.main([*command, option, port]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"gorn {command[0]}: port {port}: in use, so {what} cannot start there; "
+        f"stop what uses it or give another {option}"
+    ]
+
+
+@pytest.mark.parametrize("command", ["rollback", "promote", "publish"])
+@pytest.mark.parametrize("store", ["/proc/nowhere/mlflow.db", "broken.db"])
+def test_a_store_that_cannot_be_opened_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    store: str,
+) -> None:
+    root = fakes.finished(tmp_path / "project")
+    monkeypatch.chdir(root)
+    before = sha256_path(root / "out"), (root / "champion.json").read_bytes()
+    (tmp_path / "broken.db").write_text("no database " * 9, encoding="utf-8")
+    uri = f"sqlite:///{tmp_path / store}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert cli.main([command]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gorn {command}: tracking store {uri}: cannot be opened (")
+    assert line.endswith("; check MLFLOW_TRACKING_URI and its rights")
+    assert (sha256_path(root / "out"), (root / "champion.json").read_bytes()) == before
+
+
+@pytest.mark.e2e
+def test_a_run_without_a_store_leaves_no_server_behind(tmp_path: Path) -> None:
+    root = fakes.finished(tmp_path / "project")
+    done = fakes.gorn(root, "run", MLFLOW_TRACKING_URI="sqlite:////proc/nowhere/mlflow.db")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("gorn run: tracking store sqlite:////proc/nowhere/mlflow.db: cannot be opened (")
+    assert not [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(root)]
 
 
 def test_a_broken_graph_is_one_line(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:

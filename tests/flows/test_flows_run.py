@@ -19,8 +19,6 @@ import psutil
 import pytest
 from test_flows_dvc_runner import lock_held
 
-from flows import cli
-
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 STAGES = {
@@ -245,28 +243,3 @@ def test_the_pages_answer(pages: dict[str, str]) -> None:
     for url in (f"{pages['mlflow']}/health", f"{pages['prefect']}/api/health"):
         with urllib.request.urlopen(url, timeout=30) as reply:
             assert reply.status == 200
-
-
-def test_a_port_in_use_is_one_clear_line(story: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        done = fakes.gorn(story, "ui", "--mlflow-port", str(port), "--prefect-port", str(free_port()))
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        f"gorn ui: port {port}: in use, so MLflow cannot start there; "
-        "stop what uses it or give another --mlflow-port"
-    ]
-
-
-@pytest.mark.parametrize("command", ["rollback", "promote", "publish"])
-def test_a_store_that_cannot_be_opened_is_one_clear_line(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/mlflow.db")
-    assert cli.main([command]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(
-        f"gorn {command}: tracking store sqlite:////proc/nowhere/mlflow.db: cannot be opened"
-    )

@@ -104,6 +104,22 @@ def test_the_table_shows_intervals_verdicts_and_what_is_missing(root: Path) -> N
     assert rows["champion"][-1] == "base model"
 
 
+@pytest.mark.parametrize(
+    ("prompts", "latency"),
+    [({"1": {"latency_ms": {"p50": 9.0}}, "512": None}, "9.0"), ({"1": None, "512": None}, "-"), (None, "-")],
+)
+def test_prompts_that_a_model_has_no_room_for_are_dashes(
+    root: Path, capsys: pytest.CaptureFixture[str], prompts: object, latency: str
+) -> None:
+    fakes.write(root / "out/measure/champion/measures.json", {**fakes.measures(2000), "prompts": prompts})
+    found = results.read()
+    assert table.header(found)[5] == "p50 ms @1"
+    assert [row[5] for row in table.rows(found)] == ["12.5", "12.5", latency]
+    assert results.cell_metrics(found.cells["champion"])["model/bytes"] == 2000
+    table.render(found)
+    assert "champion" in capsys.readouterr().out
+
+
 def test_the_rendered_table_names_winner_and_reasons(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table.render(results.read(), "promoted")
     told = capsys.readouterr().out

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from stages.common.errors import UserError
 from stages.common.params.schema import Params
@@ -46,11 +46,11 @@ def parse(values: dict[str, Any], where: str) -> Params:
 
 
 def _explain(item: Any) -> str:
-    location = [part for part in item["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+    location, known = _walk([part for part in item["loc"] if not str(part).startswith("function-")])
     key = ".".join(str(part) for part in location) or "(the file)"
     match item["type"]:
         case "extra_forbidden":
-            return f"unknown key `{key}`{_suggestion(location)}"
+            return f"unknown key `{key}`{_suggestion(str(location[-1]), known)}"
         case "missing":
             return f"key `{key}` is missing"
         case "value_error":
@@ -59,22 +59,43 @@ def _explain(item: Any) -> str:
             return f"key `{key}` is {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}"
 
 
-def _suggestion(location: list[Any]) -> str:
-    known = _known_keys(location[:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+def _suggestion(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
     if near:
         return f"; did you mean `{near[0]}`?"
     return f"; allowed: {', '.join(sorted(known))}" if known else ""
 
 
-def _known_keys(location: list[Any]) -> list[str]:
-    model: Any = Params
+def _walk(location: list[Any]) -> tuple[list[Any], list[str]]:
+    """`location` as params.yaml has it, and the keys that its last block may have.
+
+    Pydantic also names the member of a union, which is no key of the file.
+    """
+    blocks: list[type[BaseModel]] = [Params]
+    shown: list[Any] = []
+    known: list[str] = []
     for part in location:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            return []
-        model = field.annotation
-    return list(getattr(model, "model_fields", {}))
+        if chosen := [block for block in blocks if part in _tags(block)]:
+            blocks = chosen
+            continue
+        shown.append(part)
+        known = sorted({name for block in blocks for name in block.model_fields})
+        fields = [block.model_fields[part] for block in blocks if part in block.model_fields]
+        if fields:
+            blocks = [block for field in fields for block in _blocks(field.annotation)]
+    return shown, known
+
+
+def _tags(block: type[BaseModel]) -> tuple[Any, ...]:
+    kind = block.model_fields.get("type")
+    return get_args(kind.annotation) if kind else ()
+
+
+def _blocks(annotation: Any) -> list[type[BaseModel]]:
+    """The blocks that `annotation` is made of: itself, or those of an optional, a list or a dictionary."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [block for part in get_args(annotation) for block in _blocks(part)]
 
 
 class Reads(SimpleNamespace):

@@ -38,11 +38,12 @@ class ShardWriter:
 
     def add(self, ids: Sequence[int], chars: int) -> None:
         """Append one document of `chars` code points; the end-of-text token is added here."""
-        np.asarray([*ids, self._eos], dtype=self._dtype).tofile(self._bin)
+        # Not `tofile`, whose error does not say that the disk is full.
+        self._bin.write(np.asarray([*ids, self._eos], dtype=self._dtype).tobytes())
         self.tokens += len(ids) + 1
         self.documents += 1
         self.chars += chars
-        np.asarray([self.tokens], dtype=INDEX_DTYPE).tofile(self._index)
+        self._index.write(np.asarray([self.tokens], dtype=INDEX_DTYPE).tobytes())
 
     def close(self) -> dict[str, int]:
         """Close both files and give the counts for shards.json."""

@@ -4,6 +4,7 @@ ones.
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import json
 import shutil
@@ -241,6 +242,21 @@ def test_interruption_leaves_nothing_and_its_remains_do_not_matter(checkpoint: P
     lowbit.quantize_folder(checkpoint, "int8", tmp_path / "target")
     assert not killed.exists()
     assert not (tmp_path / "target" / "half").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [(errno.ENOSPC, "the disk is full"), (errno.EFBIG, "larger than a file may be")]
+)
+def test_no_room_is_one_clear_line(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(number, "no room")
+
+    monkeypatch.setattr(Writer, "write", full)
+    with pytest.raises(LowbitError, match=f"target: {message}"):
+        lowbit.quantize_folder(checkpoint, "int8", tmp_path / "target")
+    assert list(tmp_path.iterdir()) == []
 
 
 def _damage_config(folder: Path, **changes: Any) -> None:

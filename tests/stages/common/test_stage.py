@@ -6,17 +6,24 @@ import errno
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from training_fakes import make_tokenizer, tiny_model
 
 from stages.common import manifest
+from stages.common.checkpoint import save_model
 from stages.common.errors import UserError
 from stages.common.manifest import Facts
 from stages.common.params import Params, load
 from stages.common.stage import Paths, Stage, execute, main
+from stages.common.training.shards import ShardWriter, token_dtype
 
+FileLimit = Callable[[int], AbstractContextManager[None]]
 Run = Callable[[Any, Paths, Paths], Facts]
 
 
@@ -72,6 +79,7 @@ def test_a_checkpoint_carries_its_manifest_inside(project: Path) -> None:
     ("error", "status", "line"),
     [
         (UserError("bad\n  thing"), 1, "x: bad thing\n"),
+        (UserError("x: bad thing"), 1, "x: bad thing\n"),
         (ValueError("odd"), 70, "x: internal error, ValueError: odd (-v shows the traceback)\n"),
         (
             OSError(errno.ENOSPC, "No space left on device"),
@@ -95,6 +103,46 @@ def test_a_failure_is_one_line_and_leaves_the_earlier_outs(
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     assert printed.endswith(line)
+
+
+def _text(out: Path) -> None:
+    (out / "a.txt").write_text("a" * 10_000)
+
+
+def _arrow(out: Path) -> None:
+    pq.write_table(pa.table({"a": list(range(10_000))}), out / "a.parquet")
+
+
+def _weights(out: Path) -> None:
+    save_model(tiny_model(), None, out)
+
+
+def _tokenizer(out: Path) -> None:
+    make_tokenizer(out)
+
+
+def _shards(out: Path) -> None:
+    writer = ShardWriter(out, "s", "train", token_dtype(300), 0)
+    writer.add(range(10_000), 1)
+    writer.close()
+
+
+@pytest.mark.parametrize("write", [_text, _arrow, _weights, _tokenizer, _shards])
+def test_no_room_for_a_file_is_the_users_to_mend_whoever_writes_it(
+    project: Path, capsys: pytest.CaptureFixture[str], file_limit: FileLimit, write: Callable[[Path], None]
+) -> None:
+    def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
+        """Writes more than there is room for."""
+        with file_limit(4096):
+            write(outputs["x"])
+        return Facts()
+
+    main(_stage(), [])
+    before = _files(project / "out")
+    assert main(_stage(run), []) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("x: out/x: larger than a file may be here; raise the limit")
+    assert _files(project / "out") == before
 
 
 def test_errors_of_other_layers_bring_their_status(project: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.common.params import parse
+from stages.common.params import load
 from stages.common.stage import execute
 from stages.corpus.stage import STAGE
 
@@ -19,14 +19,18 @@ RunCorpus = Callable[..., Path]
 
 @pytest.fixture
 def run_corpus(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> RunCorpus:
-    """Run the stage on `sources` with the default parameters and `changes`; returns the folder of its out."""
+    """Run the stage on `sources` with the default parameters and `changes`; returns the folder of its out.
+
+    It leaves params.yaml behind, for `main(STAGE, [])`.
+    """
     monkeypatch.chdir(tmp_path)
     defaults = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
 
     def run(sources: list[dict[str, Any]], **changes: Any) -> Path:
         Path("out/sources").mkdir(parents=True, exist_ok=True)
         corpus = defaults["corpus"] | {"sources": sources} | changes
-        execute(STAGE, parse(defaults | {"corpus": corpus}, "params.yaml"))
+        Path("params.yaml").write_text(yaml.safe_dump(defaults | {"corpus": corpus}), encoding="utf-8")
+        execute(STAGE, load())
         return tmp_path / "out" / "corpus"
 
     return run

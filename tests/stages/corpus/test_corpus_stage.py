@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from stages.common.errors import UserError
 from stages.common.hashing import sha256_bytes, sha256_path
+from stages.common.stage import main
+from stages.corpus.stage import STAGE
 from stages.corpus.tables import DOCUMENTS, LEDGER, TRUTH
 
 RunCorpus = Callable[..., Path]
@@ -132,32 +133,58 @@ def test_the_same_bytes_twice(tmp_path: Path, run_corpus: RunCorpus, jsonl: Json
     assert sha256_path(run_corpus([source])) == first
 
 
+GOOD = json.dumps({"text": _sentences(1)}, ensure_ascii=False).encode() + b"\n"
+
+
 @pytest.mark.parametrize(
-    ("texts", "tail", "message"),
+    ("content", "message"),
     [
-        (["Мало", "Тоже"], "", r"nothing is left of 2 documents after cleaning \(too_short 2\)"),
-        ([], "", r"nothing is left of 0 documents after cleaning \(no record was read\)"),
-        ([_sentences(1)] * 3, "{broken\n", r"own\.jsonl, line 4: not JSON"),
+        (b'{"text": "a"}\n' * 2, "nothing is left of 2 documents after cleaning (too_short 2); check"),
+        (b"", "nothing is left of 0 documents after cleaning (no record was read); check"),
+        (GOOD * 3 + b"{broken\n", "own.jsonl, line 4: not JSON"),
+        (
+            GOOD + GOOD.decode().encode("cp1251"),
+            "own.jsonl: not UTF-8 text (invalid continuation byte at byte",
+        ),
+        (None, "params.yaml: corpus.sources.0.paths.0: own.jsonl does not exist or holds no file; correct"),
     ],
+    ids=["all dropped", "empty file", "broken line", "undecodable", "no file"],
 )
-def test_failures_leave_the_earlier_out(
-    tmp_path: Path, run_corpus: RunCorpus, jsonl: Jsonl, texts: list[str], tail: str, message: str
+def test_bad_files_are_one_line_and_leave_the_earlier_out(
+    tmp_path: Path,
+    run_corpus: RunCorpus,
+    jsonl: Jsonl,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes | None,
+    message: str,
 ) -> None:
     source = jsonl(tmp_path / "own.jsonl", [_sentences(number) for number in range(5)])
     before = sha256_path(run_corpus([source]))
-    jsonl(tmp_path / "own.jsonl", texts)
-    with (tmp_path / "own.jsonl").open("a", encoding="utf-8") as file:
-        file.write(tail)
-    with pytest.raises(UserError, match=message):
-        run_corpus([source])
+    if content is None:
+        (tmp_path / "own.jsonl").unlink()
+    else:
+        (tmp_path / "own.jsonl").write_bytes(content)
+    capsys.readouterr()
+    assert main(STAGE, []) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"corpus: {message}")
     assert sha256_path(tmp_path / "out/corpus") == before
     assert not list((tmp_path / "out").glob(".*partial"))
 
 
-def test_a_source_that_is_not_there(run_corpus: RunCorpus) -> None:
-    source = {"type": "files", "paths": ["absent.jsonl"], "subset": "own", "language": "ru", "licence": "MIT"}
-    with pytest.raises(UserError, match=r"corpus\.sources\.0\.paths\.0: absent\.jsonl does not exist"):
-        run_corpus([source])
+def test_tolerated_broken_lines_are_counted_and_told(
+    tmp_path: Path, run_corpus: RunCorpus, jsonl: Jsonl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = jsonl(tmp_path / "own.jsonl", [_sentences(number) for number in range(9)])
+    with (tmp_path / "own.jsonl").open("ab") as file:
+        file.write(b"{broken\n")
+    out = run_corpus([source], broken_lines_share=0.1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("corpus: own.jsonl, line 10: not JSON")
+    assert "1 of 10 records are unreadable, which corpus.broken_lines_share = 0.1 allows" in line
+    unreadable = json.loads((out / "summary.json").read_text(encoding="utf-8"))["unreadable"]
+    assert unreadable["count"] == 1
+    assert (unreadable["first"][0]["file"], unreadable["first"][0]["line"]) == ("own.jsonl", 10)
 
 
 @pytest.mark.slow

@@ -85,6 +85,7 @@ def prepared(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["device"] = "cpu"
     params["evaluate"] |= {"batch_size": 8, "questions": 5, "bpc_characters": 400, "bpc_window": 32}
     (project / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
+    (project / "out/sources").mkdir()
     champion = {"version": None, "digest": None, "path": "out/base"}
     (project / "champion.json").write_text(json.dumps(champion), encoding="utf-8")
     return project

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from stages.common.checkpoint import digest
+from stages.common import manifest
+from stages.common.checkpoint import digest, tokenizer_sha256
 from stages.common.hashing import sha256_path
 from stages.common.stage import main
 from stages.evaluate.stage import STAGE
@@ -33,7 +34,8 @@ def test_the_outs_hold_what_the_architecture_says(project: Path) -> None:
     assert main(STAGE, ["adapt-bf16"]) == 0
     scores = _scores()
     assert set(scores["tasks"]) == {"kinship", "plural"}
-    assert scores["model"] == {"digest": digest(project / "out/quantize/adapt-bf16")}
+    checkpoint = project / "out/quantize/adapt-bf16"
+    assert scores["model"] == {"digest": digest(checkpoint), "tokenizer": tokenizer_sha256(checkpoint)}
     assert scores["total"]["value"] == pytest.approx(
         sum(task["value"] for task in scores["tasks"].values()) / 2
     )
@@ -62,6 +64,20 @@ def test_the_outs_hold_what_the_architecture_says(project: Path) -> None:
     assert all(
         row["question"].endswith("?\nОтвет:") and "\n" not in row["answer"] for row in answers.to_pylist()
     )
+
+
+def test_the_manifest_names_what_went_in_and_what_came_out(project: Path) -> None:
+    assert main(STAGE, ["adapt-bf16"]) == 0
+    about = manifest.read(OUT)
+    assert set(about["inputs"]) == {"out/corpus", "out/quantize/adapt-bf16", "out/sources"}
+    assert set(about["files"]) == {"answers.parquet", "items.parquet", "scores.json"}
+    assert main(STAGE, ["champion"]) == 0
+    assert set(manifest.read(Path("out/evaluate/champion"))["inputs"]) == {
+        "champion.json",
+        "out/base",
+        "out/corpus",
+        "out/sources",
+    }
 
 
 def test_the_held_out_documents_are_those_scored(project: Path) -> None:
@@ -161,6 +177,23 @@ def _foreign_tokenizer(project: Path) -> str:
     return "foreign tokenizer"
 
 
+def _foreign_tokenizer_of_equal_size(project: Path) -> str:
+    folder = project / "out/quantize/adapt-bf16"
+    about = manifest.build("quantize", "adapt-bf16", {}, {}, folder, manifest.Facts())
+    (folder / manifest.CHECKPOINT_MANIFEST).write_text(json.dumps(about), encoding="utf-8")
+    described = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    vocab = described["model"]["vocab"]
+    described["model"]["vocab"] = dict(zip(vocab, reversed(vocab.values()), strict=True))
+    (folder / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    return "foreign tokenizer (tokenizer.json is not the one that gorn.json lists)"
+
+
+def _undecodable(project: Path) -> str:
+    path = project / "out/corpus/tasks/kinship/test.jsonl"
+    path.write_bytes(path.read_text(encoding="utf-8").encode("cp1251"))
+    return "kinship/test.jsonl: not readable as UTF-8 text"
+
+
 def _truncated(project: Path) -> str:
     weights = project / "out/quantize/adapt-bf16/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -209,6 +242,8 @@ def _no_suite(project: Path) -> str:
     [
         _cut_field,
         _foreign_tokenizer,
+        _foreign_tokenizer_of_equal_size,
+        _undecodable,
         _truncated,
         _not_finite,
         _empty_split,

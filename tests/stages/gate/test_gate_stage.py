@@ -125,6 +125,19 @@ def test_the_champions_version_and_digest_are_named(params: Params, house: Path)
     assert decide(params, house)["champion"] == {"version": 3, "digest": digest, "compared": digest}
 
 
+def test_a_champion_with_another_tokenizer_is_compared_and_named(params: Params, house: Path) -> None:
+    for name in ("adapt-bf16", "adapt-ternary", "champion"):
+        path = house / f"out/evaluate/{name}/scores.json"
+        scores = read_json(path)
+        scores["model"]["tokenizer"] = "old" if name == "champion" else "new"
+        write_json(path, scores)
+    decision = decide(params, house)
+    assert decision["winner"] == "adapt-bf16"
+    for candidate in decision["candidates"].values():
+        named = [reason for reason in candidate["reasons"] if "another tokenizer" in reason]
+        assert [reason.partition(" has ")[0] for reason in named] == ["champion"]
+
+
 def test_data_that_broke_the_contract_stops_the_gate(params: Params, house: Path) -> None:
     write_json(house / "out/validate/verdict.json", {"passed": False})
     with pytest.raises(UserError, match="did not pass validation"):

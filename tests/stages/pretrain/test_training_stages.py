@@ -5,6 +5,7 @@ checkpoints.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from training_fakes import settings
+from training_fakes import settings, texts
 
 from stages.adapt import stage as adapt
 from stages.base import stage as base
@@ -21,7 +22,7 @@ from stages.common.atomic import read_json
 from stages.common.checkpoint import digest, load_model, load_tokenizer, save_model
 from stages.common.errors import UserError
 from stages.common.params import Params, parse
-from stages.common.stage import execute
+from stages.common.stage import execute, main
 from stages.distill import stage as distill
 from stages.pretrain import stage as pretrain
 
@@ -174,18 +175,60 @@ def test_another_seed_gives_another_model(project: Path) -> None:
     assert digest(project / "out/pretrain") != before
 
 
-def test_a_foreign_tokenizer_is_refused_and_the_earlier_out_stays(project: Path) -> None:
+def _foreign(folder: Path) -> None:
+    """Give the checkpoint another tokenizer of 300 entries."""
     from stages.common.bpe import train_tokenizer
 
-    before = digest(project / "out/pretrain")
-    save_model(
-        load_model(project / "out/base"),
-        train_tokenizer(["совсем другой текст"] * 9, 290),
-        project / "out/base",
-    )
-    with pytest.raises(UserError, match="foreign tokenizer"):
-        execute(pretrain.STAGE, _params())
-    assert digest(project / "out/pretrain") == before
+    save_model(load_model(folder), train_tokenizer([*texts("en", 80, seed=3)], 300), folder)
+    assert len(load_tokenizer(folder)) == 300
+
+
+def _truncated(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+LOCAL = {"source": "local", "path": "mine", "bootstrap": None}
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (_foreign, "{}: foreign tokenizer (300 entries; the shards in out/tokens were packed with another"),
+        (_truncated, "{}/model.safetensors: truncated or not safetensors"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("module", "source", "blocks"),
+    [
+        (base, "mine", {"base": LOCAL}),
+        (pretrain, "out/base", {}),
+        (adapt, "out/pretrain", {}),
+        (distill, "out/adapt", {}),
+        (distill, "mine", {"distill": {"student": "mine"}}),
+    ],
+    ids=["base", "pretrain", "adapt", "teacher", "student"],
+)
+def test_a_bad_checkpoint_is_one_line_and_the_earlier_out_stays(
+    module: ModuleType,
+    source: str,
+    blocks: dict[str, Any],
+    harm: Callable[[Path], None],
+    message: str,
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(project / "out/base", project / "mine")
+    values = yaml.safe_dump(_params(**blocks).model_dump(mode="json"))
+    (project / "params.yaml").write_text(values, encoding="utf-8")
+    out = project / "out" / module.STAGE.name
+    before = digest(out)
+    harm(project / source)
+    capsys.readouterr()
+    assert main(module.STAGE, []) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{module.STAGE.name}: {message.format(source)}")
+    assert digest(out) == before
 
 
 @pytest.mark.parametrize(

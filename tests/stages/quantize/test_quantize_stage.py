@@ -12,13 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from lowbit.errors import LowbitError
 from transformers import AutoModelForCausalLM, Qwen2Config
 
+from stages.common.checkpoint import load_config
 from stages.common.errors import UserError
+from stages.common.hashing import sha256_bytes, sha256_path
 from stages.common.manifest import CHECKPOINT_MANIFEST
 from stages.common.params import Params, load
-from stages.common.stage import execute
+from stages.common.stage import execute, main
+from stages.measure import size
 from stages.quantize.stage import STAGE, locate
 
 LINEAGE = {"base": {"name": "tiny", "licence": "Apache-2.0"}, "data": ["CC0-1.0"]}
@@ -65,6 +69,9 @@ def test_every_candidate_of_the_default_run(params: Params, house: Path) -> None
         assert not (folder / "adapter").exists()
         errors[cell] = [layer["relative_error"] for layer in manifest["notes"]["layers"].values()]
         sizes[cell] = manifest["notes"]["bits_per_weight"]
+        measured = size.sizes(folder, size.count_parameters(load_config(folder)))
+        for key in ("parameters", "bits_per_weight"):
+            assert measured[key] == manifest["notes"][key]
         assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
     assert errors["adapt-bf16"] == []
     assert all(error < 0.0085 for error in errors["adapt-higgs-4bit"])
@@ -99,6 +106,30 @@ def test_a_poisoned_source_leaves_the_earlier_out(params: Params, house: Path) -
         execute(STAGE, params, cell)
     assert Path("out/quantize", cell, "model.safetensors").read_bytes() == before
     assert [path.name for path in Path("out/quantize").iterdir()] == [cell]
+
+
+def test_a_truncated_source_is_one_line_and_leaves_the_earlier_out(
+    params: Params, house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = "adapt-ternary"
+    execute(STAGE, params, cell)
+    before = sha256_path(Path("out/quantize"))
+    weights = Path("out/adapt/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    Path("params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")), encoding="utf-8")
+    capsys.readouterr()
+    assert main(STAGE, [cell]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("quantize: out/adapt/model.safetensors: damaged or cut short")
+    assert sha256_path(Path("out/quantize")) == before
+
+
+def test_a_source_with_a_foreign_tokenizer_is_refused(params: Params, house: Path) -> None:
+    about = {"lineage": LINEAGE, "files": {"tokenizer.json": sha256_bytes(b"its own")}}
+    Path("out/adapt", CHECKPOINT_MANIFEST).write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(UserError, match=r"out/adapt: foreign tokenizer \(tokenizer\.json is not the one"):
+        execute(STAGE, params, "adapt-bf16")
+    assert not Path("out/quantize").exists() or not list(Path("out/quantize").iterdir())
 
 
 def test_a_source_without_manifest_is_refused(params: Params, house: Path) -> None:
