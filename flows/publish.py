@@ -189,7 +189,9 @@ class _Recorder:
             ],
         )
         if entry and (folder / "quantize" / cell.name).is_dir():
-            self._params(run, flatten(manifest.read(folder / "quantize" / cell.name).get("params", {})))
+            read = flatten(manifest.read(folder / "quantize" / cell.name).get("params", {}))
+            # The same names in every candidate, so that a comparison sets them side by side.
+            self._params(run, ((key.removeprefix(f"candidates.{cell.name}."), value) for key, value in read))
         self.client.set_terminated(run, "FINISHED")
 
     def _params(self, run: str, pairs: Iterable[tuple[str, str]]) -> None:

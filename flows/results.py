@@ -141,7 +141,9 @@ def cell_metrics(cell: Cell) -> dict[str, float]:
 
     `total`, `bpc/ru`, `task/<name>`, `judge/...`, `p512/...`.
     """
-    found: dict[str, float] = {}
+    total = {key: item for key, item in cell.scores.get("total", {}).items() if key in ("value", "ci")}
+    # First, because MLflow's comparison draws the first metric unless told otherwise.
+    found = dict(numbers(total, "total"))
     for task, score in cell.scores.get("tasks", {}).items():
         found.update(
             numbers(
@@ -149,8 +151,6 @@ def cell_metrics(cell: Cell) -> dict[str, float]:
                 f"task/{task}",
             )
         )
-    total = {key: item for key, item in cell.scores.get("total", {}).items() if key in ("value", "ci")}
-    found.update(numbers(total, "total"))
     for language, score in cell.scores.get("bpc", {}).items():
         found.update(numbers({key: score[key] for key in ("value", "ci") if key in score}, f"bpc/{language}"))
     wanted = ("preference", "ci", "consistency", "primacy", "accuracy", "accuracy_ci", "pairs")

@@ -20,7 +20,7 @@ def rows(results: Results) -> list[list[str]]:
 def header(results: Results) -> list[str]:
     """Column titles; latency is that of the longest prompt measured."""
     prompt = longest_prompt(results)
-    latency = f"p50 ms @{prompt}" if prompt else "p50 ms"
+    latency = f"p50 ms ({prompt})" if prompt else "p50 ms"
     return ["candidate", "total [95 %]", "bpc ru", "bpc en", "size", latency, "judge", "verdict"]
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from flows import ports, settings
 from flows.processes import ending_children
-from flows.registry import connect
+from flows.registry import Registry, connect
 from flows.server import last_line
 from stages.common.errors import UserError
 from stages.common.params import load
@@ -83,6 +86,23 @@ def start_prefect(port: int) -> Server:
     return start("prefect", prefect_command(port), f"http://{ports.HOST}:{port}", "/api/health")
 
 
+def pages(registry: Registry) -> Iterator[tuple[str, str]]:
+    """MLflow's pages that a release manager wants, below the server's address: the versions, and the newest
+    run's candidates side by side.
+    """
+    yield "Versions", f"/#/models/{quote(registry.model)}"
+    experiment, client = registry.experiment(), registry.client
+    done = "tags.`gorn.complete` = 'true'"
+    newest = client.search_runs([experiment], done, order_by=["attributes.start_time DESC"], max_results=1)
+    if newest:
+        cells = client.search_runs(
+            [experiment],
+            f"tags.`mlflow.parentRunId` = '{newest[0].info.run_id}' and tags.`gorn.kind` != 'stage'",
+        )
+        runs = json.dumps([cell.info.run_id for cell in cells])
+        yield "Compare", f"/#/compare-runs?runs={quote(runs)}&experiments={quote(json.dumps([experiment]))}"
+
+
 def run(mlflow_port: int, prefect_port: int) -> None:
     """Start both servers, print their addresses and wait; both end with this command.
 
@@ -96,15 +116,17 @@ def run(mlflow_port: int, prefect_port: int) -> None:
         ports.require_free(mlflow_port, "MLflow", "--mlflow-port")
     with ending_children():
         servers = [start_prefect(prefect_port)]
+        registry = connect(load().promotion)
+        url = settings.tracking_uri() if remote else f"http://{ports.HOST}:{mlflow_port}"
         if remote:
-            print(f"MLflow   {settings.tracking_uri()} (MLFLOW_TRACKING_URI)", flush=True)
+            print(f"MLflow   {url} (MLFLOW_TRACKING_URI)", flush=True)
         else:
-            connect(load().promotion)
-            url = f"http://{ports.HOST}:{mlflow_port}"
             servers.insert(0, start("mlflow", mlflow_command(mlflow_port), url, "/health"))
         for server in servers:
             server.wait()
             print(f"{server.name.capitalize():<9}{server.url}", flush=True)
+        for title, page in pages(registry):
+            print(f"{title:<9}{url}{page}", flush=True)
         print("Ctrl-C stops.", flush=True)
         while True:
             for server in servers:

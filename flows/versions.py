@@ -156,8 +156,9 @@ def version_tags(results: Results, name: str, run: str) -> dict[str, str]:
 def comparison(results: Results, name: str | None = None) -> str:
     """Markdown: the gate's table, and why; for one candidate only it and the champion, with every check."""
     titles = header(results)
+    lines = [] if name is None else [_summary(results, name), ""]
     chosen = [row for row in rows(results) if name is None or row[0] in (name, CHAMPION)]
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    lines += ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     lines += ["| " + " | ".join(row) + " |" for row in chosen]
     if name is None:
         held = {
@@ -172,6 +173,13 @@ def comparison(results: Results, name: str | None = None) -> str:
     else:
         lines += ["", *_checks(results.candidate(name))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _summary(results: Results, name: str) -> str:
+    """The candidate in a line, which is all that lists of versions show."""
+    row = next(row for row in rows(results) if row[0] == name)
+    told = dict(zip(header(results), row, strict=True))
+    return f"{name}: {told['verdict']}; total {told['total [95 %]']}, {told['size']}"
 
 
 def _checks(entry: dict[str, Any]) -> Iterator[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import unquote
 
 import flows_fakes as fakes
 import pytest
 
 from flows import publish as publishing
 from flows import results as reading
-from flows import versions
+from flows import ui, versions
 from flows.registry import Registry
 from stages.common.errors import UserError
 from stages.common.params import load
@@ -61,6 +62,22 @@ def test_everything_is_recorded_once(project: Path, registry: Registry) -> None:
         "decision.json",
         "params.yaml",
     }
+
+
+def test_links_of_the_pages_name_the_newest_candidates(registry: Registry) -> None:
+    assert [title for title, _ in ui.pages(registry)] == ["Versions"]
+    publish(registry)
+    pages = {title: unquote(page) for title, page in ui.pages(registry)}
+    cells = runs(registry, "candidate") + runs(registry, "champion")
+    assert all(run.info.run_id in pages["Compare"] for run in cells)
+    assert not any(run.info.run_id in pages["Compare"] for run in runs(registry, "pipeline"))
+    assert pages["Versions"].endswith(f"/models/{registry.model}")
+
+
+def test_a_version_begins_its_description_with_a_line_for_lists(registry: Registry) -> None:
+    publish(registry)
+    description = registry.client.get_model_version(registry.model, "1").description
+    assert description.splitlines()[0] == "adapt-bf16: pass, winner; total 0.800 [0.780, 0.820], 1.00 kB"
 
 
 def test_metrics_carry_their_intervals(registry: Registry) -> None:

@@ -89,7 +89,7 @@ def test_commit_takes_the_two_files_and_nothing_else(root: Path, monkeypatch: py
 def test_the_table_shows_intervals_verdicts_and_what_is_missing(root: Path) -> None:
     (root / "out/judge/adapt-ternary/summary.json").unlink()
     found = results.read()
-    assert table.header(found)[5] == "p50 ms @1"
+    assert table.header(found)[5] == "p50 ms (1)"
     rows = {row[0]: row for row in table.rows(found)}
     assert rows["adapt-bf16"][1:] == [
         "0.800 [0.780, 0.820]",
@@ -113,7 +113,7 @@ def test_prompts_that_a_model_has_no_room_for_are_dashes(
 ) -> None:
     fakes.write(root / "out/measure/champion/measures.json", {**fakes.measures(2000), "prompts": prompts})
     found = results.read()
-    assert table.header(found)[5] == "p50 ms @1"
+    assert table.header(found)[5] == "p50 ms (1)"
     assert [row[5] for row in table.rows(found)] == ["12.5", "12.5", latency]
     assert results.cell_metrics(found.cells["champion"])["model/bytes"] == 2000
     table.render(found)

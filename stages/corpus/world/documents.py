@@ -58,7 +58,6 @@ SKILL_WEIGHTS = {"arithmetic": 3.0, "numeral": 2.0, "order": 3.0}
 SKILL_QUESTION_SHARE = 0.25  # of questions in running text
 FILLER_SHARE = {"world-en": 0.0, "world-ru-start": 0.4, "world-ru": 0.02}
 START_TEMPLATES = 2  # wordings per fact in world-ru-start
-PER_TASK_DOCUMENT = (3, 6)
 BYTES = {"world-en": 1_250_000, "world-ru-start": 350_000, "world-ru": 1_900_000}
 
 
@@ -190,18 +189,13 @@ def asked_in_prose(question: Question) -> str:
 
 
 def task_documents(seed: int, records: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[WorldDocument]:
-    """Records of the train split, each given with its language, as text: a few per document."""
-    rng = stream(seed, "text", "world-tasks")
-    index = 0
-    for language in ("ru", "en"):
-        mine = [record for its, record in records if its == language]
-        rng.shuffle(mine)
-        while mine:
-            count = rng.randint(*PER_TASK_DOCUMENT)
-            taken, mine = mine[:count], mine[count:]
-            clusters = tuple(record["meta"]["cluster"] for record in taken)
-            text = "\n\n".join(with_answer(record) for record in taken)
-            yield WorldDocument(
-                f"world-tasks-{index:05d}", f"world-tasks-{language}", language, text, clusters
-            )
-            index += 1
+    """Records of the train split, each given with its language, as text: one per document, so that what
+    follows an answer is the end; none twice.
+    """
+    different = {with_answer(record): (language, record) for language, record in records}
+    texts = sorted(different)
+    stream(seed, "text", "world-tasks").shuffle(texts)
+    for index, text in enumerate(texts):
+        language, record = different[text]
+        clusters = (record["meta"]["cluster"],)
+        yield WorldDocument(f"world-tasks-{index:05d}", f"world-tasks-{language}", language, text, clusters)

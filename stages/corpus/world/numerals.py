@@ -32,7 +32,7 @@ SAID = {
 }
 ASK_DIGITS = {"ru": "Запиши цифрами число {words}.", "en": "Write in digits the number {words}."}
 ASK_WORDS = {"ru": "Как написать словами число {n}?", "en": "How is the number {n} written in words?"}
-HUNDREDS_SHARE = 0.6  # of statements and questions
+HUNDREDS_SHARE = 0.4  # of statements and questions
 
 
 def spelt(number: int, language: str) -> str:
