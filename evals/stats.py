@@ -147,11 +147,7 @@ def paired_difference(
 
     `bounds` are the least and greatest possible difference of one item, None without. Raises as above.
     """
-    candidate_N, other_N = _finite("candidate", candidate), _finite("other", other)
-    if len(candidate_N) != len(other_N):
-        raise EvalError(
-            f"a paired difference needs pairs; given {len(candidate_N)} and {len(other_N)} values"
-        )
+    candidate_N, other_N = _pairs(candidate, other)
     sums = _sums(candidate_N - other_N, np.ones_like(other_N), clusters, strata)
     return _difference(sums, alpha, rounds, seed, bounds, _mean_of_ratios)
 
@@ -166,11 +162,7 @@ def ratio_difference(
     seed: int = 0,
 ) -> Difference:
     """Difference of ratios over the same denominators (bits per character): candidate - other. Raises too."""
-    candidate_N, other_N = _finite("candidate", candidate), _finite("other", other)
-    if len(candidate_N) != len(other_N):
-        raise EvalError(
-            f"a paired difference needs pairs; given {len(candidate_N)} and {len(other_N)} values"
-        )
+    candidate_N, other_N = _pairs(candidate, other)
     sums = _sums(candidate_N - other_N, _positive(denominators), clusters, None)
     return _difference(sums, alpha, rounds, seed, None, _mean_of_ratios)
 
@@ -219,6 +211,15 @@ def required_clusters(
     variance = difference.se**2 * difference.clusters
     z = _normal_quantile(1 - alpha) + _normal_quantile(power)
     return max(1, math.ceil(z * z * variance / margin**2))
+
+
+def _pairs(candidate: ArrayLike, other: ArrayLike) -> tuple[Floats, Floats]:
+    candidate_N, other_N = _finite("candidate", candidate), _finite("other", other)
+    if len(candidate_N) != len(other_N):
+        raise EvalError(
+            f"a paired difference needs pairs; given {len(candidate_N)} and {len(other_N)} values"
+        )
+    return candidate_N, other_N
 
 
 def _finite(name: str, values: ArrayLike) -> Floats:

@@ -125,6 +125,7 @@ def out_hashes(folder: Path, timed: bool = False) -> dict[str, str]:
 
 def tiny(params: dict[str, Any]) -> None:
     """The test-sized world: the whole graph in about a minute."""
+    params["threads"] = 1  # as fast at this size, and two claims can run side by side
     params["corpus"]["sources"] = [{"type": "world", "seed": 7, "size": 0.08, "tasks_per_kind": 20}]
     params["validation"]["min_documents"] = 50
     params["tokens"]["vocab_size"] = 600
