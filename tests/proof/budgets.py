@@ -11,7 +11,7 @@ from typing import Any
 
 from stages.common.atomic import read_json
 from tests.proof import readme
-from tests.proof.common import ROOT, SCRATCH, piece, run, write_result
+from tests.proof.common import RESULTS, ROOT, SCRATCH, piece, run, write_result
 
 CLAIM = "budgets"
 BUDGET_SECONDS = {
@@ -50,6 +50,7 @@ def measure() -> None:
             "table": read_json(folder / "out" / "report" / "table.json"),
         },
     )
+    shutil.copyfile(folder / "out" / "report" / readme.PICTURE, RESULTS / readme.PICTURE)
     readme.write()
 
 

@@ -124,9 +124,13 @@ def out_hashes(folder: Path, timed: bool = False) -> dict[str, str]:
 
 
 def tiny(params: dict[str, Any]) -> None:
-    """The test-sized world: the whole graph in about a minute."""
+    """The test-sized world with two candidates: every stage, most of the time spent on imports."""
     params["threads"] = 1  # as fast at this size, and two claims can run side by side
     params["corpus"]["sources"] = [{"type": "world", "seed": 7, "size": 0.08, "tasks_per_kind": 20}]
+    params["candidates"] = {
+        "adapt-bf16": {"source": "adapt", "recipe": "bf16"},
+        "distill-ternary": {"source": "distill", "recipe": "ternary"},
+    }
     params["validation"]["min_documents"] = 50
     params["tokens"]["vocab_size"] = 600
     params["base"]["bootstrap"]["parameters"] = 100_000

@@ -8,6 +8,7 @@ from typing import Any
 from tests.proof.common import RESULTS, ROOT
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+PICTURE = "quality.svg"  # of the same run's report
 HEAD = ("model", "total [95 %]", "bits/char ru", "bits/char en", "size", "bits/weight", "tokens/s", "verdict")
 
 
@@ -30,6 +31,8 @@ def section(found: dict[str, Any]) -> str:
             "What one `make run` gave, the base model being the first champion:",
             "",
             *lines,
+            "",
+            f"![Total against size of every candidate](docs/results/{PICTURE})",
             "",
             f"{table['winner_reason']}. {found['seconds']['gorn run'] / 60:.1f} minutes on {machine['cpu']}, "
             f"{machine['cores']} cores, torch {machine['torch']}, commit `{found['commit']}`; written by "

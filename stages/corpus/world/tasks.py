@@ -16,7 +16,7 @@ from stages.corpus.world.skills import Skill
 LETTERS = ("A", "B", "C", "D")
 THREE_LETTERS = LETTERS[:3]
 TWO_LETTERS = LETTERS[:2]
-LEVEL_SHARES = {1: 0.55, 2: 0.36, 3: 0.09}
+LEVEL_SHARES = {1: 0.65, 2: 0.27, 3: 0.08}
 TRIES = 200  # drawing a skill's item that is new and of the wanted level
 
 
