@@ -91,20 +91,20 @@ def _winner(
     judged: dict[str, dict[str, Any]], entries: dict[str, Entry], champion: Evaluation, policy: Policy
 ) -> tuple[str | None, str]:
     passing = sorted(name for name, item in judged.items() if item["verdict"] == PASS)
-    fresh = [name for name in passing if entries[name].evaluation.digest != champion.digest]
     if not passing:
         return None, f"none of {len(judged)} candidates passed; the champion stays"
-    if not fresh:
-        return None, f"{', '.join(passing)} passed but is already the champion; it stays"
-    totals = {name: _total(entries[name].evaluation) for name in fresh}
-    sizes = {name: entries[name].bytes or 0 for name in fresh}
+    totals = {name: _total(entries[name].evaluation) for name in passing}
+    sizes = {name: entries[name].bytes or 0 for name in passing}
     if policy.winner == "smallest":
-        name = min(fresh, key=lambda item: (sizes[item], -totals[item], item))
+        name = min(passing, key=lambda item: (sizes[item], -totals[item], item))
         said = f"the smallest ({words.size(sizes[name])})"
     else:
-        name = min(fresh, key=lambda item: (-totals[item], sizes[item], item))
+        name = min(passing, key=lambda item: (-totals[item], sizes[item], item))
         said = f"the best total ({totals[name]:.3f})"
-    alone = "the only candidate that passed" if len(fresh) == 1 else f"{said} of {len(fresh)} that passed"
+    alone = "the only candidate that passed" if len(passing) == 1 else f"{said} of {len(passing)} that passed"
+    # The champion is measured by the rule too: else a run that changes nothing would promote the second best.
+    if entries[name].evaluation.digest == champion.digest:
+        return None, f"{name}: {alone}; it is the champion already and stays; rule `{policy.winner}`"
     return name, f"{name}: {alone}; rule `{policy.winner}`"
 
 

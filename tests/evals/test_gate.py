@@ -231,7 +231,19 @@ def test_the_champion_itself_never_wins() -> None:
     decision = decide({"again": Entry(same, None, 10, SILENT)}, CHAMPION, POLICY)
     assert decision["candidates"]["again"]["verdict"] == "pass"
     assert decision["winner"] is None
-    assert "already the champion" in decision["winner_reason"]
+    assert "again: the only candidate that passed; it is the champion already" in decision["winner_reason"]
+
+
+def test_a_run_that_changes_nothing_does_not_promote_the_second_best() -> None:
+    same = dataclasses.replace(model("small", 0.6, digest=CHAMPION.digest, items=300), items=CHAMPION.items)
+    larger = model("large", 0.62, items=300)
+    entries = {"small": Entry(same, None, 10, SILENT), "large": Entry(larger, None, 20, SILENT)}
+    decision = decide(entries, CHAMPION, POLICY)
+    assert {item["verdict"] for item in decision["candidates"].values()} == {"pass"}
+    assert decision["winner"] is None
+    assert "the smallest (10 bytes) of 2 that passed; it is the champion" in decision["winner_reason"]
+    best = decide(entries, CHAMPION, dataclasses.replace(POLICY, winner="best"))
+    assert best["winner"] == "large"
 
 
 @pytest.mark.parametrize(("preference", "expected"), [(0.2, "fail"), (0.7, "pass"), (0.5, "pass")])
