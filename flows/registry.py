@@ -129,9 +129,7 @@ class Registry:
             return str(found.experiment_id)
         own = settings.tracking_uri() == settings.own_store()
         location = settings.artifact_root().joinpath(name).as_uri() if own else None
-        # Opens MLflow's pages about trained models instead of those about traces of agents.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
+        return str(self.client.create_experiment(name, artifact_location=location))
 
     @contextmanager
     def claim(self, action: str, source: int | None, target: int) -> Iterator[str]:

@@ -141,7 +141,8 @@ def cell_metrics(cell: Cell) -> dict[str, float]:
 
     `total`, `bpc/ru`, `task/<name>`, `judge/...`, `p512/...`.
     """
-    total = {key: item for key, item in cell.scores.get("total", {}).items() if key in ("value", "ci")}
+    scored = cell.scores.get("total", {})
+    total = {key: scored[key] for key in ("value", "ci") if key in scored}
     # First, because MLflow's comparison draws the first metric unless told otherwise.
     found = dict(numbers(total, "total"))
     for task, score in cell.scores.get("tasks", {}).items():

@@ -20,6 +20,7 @@ from stages.common.errors import UserError
 from stages.common.params import load
 
 START_SECONDS = 180
+TRAINING = "workflowType=machine_learning"  # MLflow's menu for trained models instead of agents
 
 
 def mlflow_command(port: int) -> list[str]:
@@ -90,7 +91,7 @@ def pages(registry: Registry) -> Iterator[tuple[str, str]]:
     """MLflow's pages that a release manager wants, below the server's address: the versions, and the newest
     run's candidates side by side.
     """
-    yield "Versions", f"/#/models/{quote(registry.model)}"
+    yield "Versions", f"/#/models/{quote(registry.model)}?{TRAINING}"
     experiment, client = registry.experiment(), registry.client
     done = "tags.`gorn.complete` = 'true'"
     newest = client.search_runs([experiment], done, order_by=["attributes.start_time DESC"], max_results=1)
@@ -100,7 +101,8 @@ def pages(registry: Registry) -> Iterator[tuple[str, str]]:
             f"tags.`mlflow.parentRunId` = '{newest[0].info.run_id}' and tags.`gorn.kind` != 'stage'",
         )
         runs = json.dumps([cell.info.run_id for cell in cells])
-        yield "Compare", f"/#/compare-runs?runs={quote(runs)}&experiments={quote(json.dumps([experiment]))}"
+        chosen = f"runs={quote(runs)}&experiments={quote(json.dumps([experiment]))}"
+        yield "Compare", f"/#/compare-runs?{chosen}&{TRAINING}"
 
 
 def run(mlflow_port: int, prefect_port: int) -> None:
