@@ -51,7 +51,7 @@ def _bring(params: Any, inputs: Paths, out: Path) -> Facts:
     Trained(0, {}, [], []).write(out / CURVE)
     base = {"source": params.base.source, "licence": params.base.licence, "digest": digest(out)}
     if params.base.source == "hub":
-        base["id"] = params.base.path
+        base |= {"id": params.base.path, "revision": params.base.revision}
     return Facts(lineage={"base": base, "data": {}}, notes={"parameters": parameters})
 
 

@@ -29,12 +29,17 @@ def base_folder(base: Any) -> Path:
 
     try:
         return Path(
-            snapshot_download(base.path, allow_patterns=ALLOWED, local_files_only=constants.HF_HUB_OFFLINE)
+            snapshot_download(
+                base.path,
+                revision=base.revision,
+                allow_patterns=ALLOWED,
+                local_files_only=constants.HF_HUB_OFFLINE,
+            )
         )
     except LocalEntryNotFoundError as error:
         why = (
-            "HF_HUB_OFFLINE is set; run `HF_HUB_OFFLINE=0 python -m stages.base` once, or use "
-            "`base.source: local`"
+            "HF_HUB_OFFLINE is set; run `HF_HUB_OFFLINE=0 gorn run` once (or `dvc repro` in its place), or "
+            "use `base.source: local`"
             if constants.HF_HUB_OFFLINE
             else "the hub cannot be reached; look at the network, or use `base.source: local`"
         )

@@ -61,11 +61,15 @@ class Cleaner:
             return drop("language", f"{language.lang}={language.score:.2f}")
         if junk := junk_reason(text):
             return drop("junk", junk)
-        words = normal_words(text)
-        hashes = self._hasher(words)
+        hashes = self._hasher(normal_words(text))
         if hits := self._test_items.hits(hashes):
             return drop("contaminated", f"runs={hits}")
-        key = content_key(words)
+        redacted, found = redact(text, record.language)
+        if found and self._block.redact:
+            # Texts that differ in nothing but an address are duplicates of what is kept.
+            text, reasons = redacted, [*reasons, "redacted"]
+            hashes = self._hasher(normal_words(text))
+        key = content_key(normal_words(text))
         if first := self._exact.find(key):
             return drop("exact_duplicate", first)
         probe = self._near.probe(hashes)
@@ -73,17 +77,17 @@ class Cleaner:
             return drop("near_duplicate", f"{similar[0]} similarity={similar[1]:.2f}")
         self._exact.add(key, name)
         self._near.add(probe, name)
-        return self._keep(record, name, text, language, signs > 0, reasons)
+        document = self._document(record, name, text, language, signs > 0, found)
+        detail = " ".join(f"{kind}={count}" for kind, count in sorted(found.items()))
+        action = "changed" if reasons else "kept"
+        told = detail if "redacted" in reasons else ""
+        return LedgerRow(name, record.source, record.subset, action, tuple(reasons), told), document
 
-    def _keep(
-        self, record: Record, name: str, text: str, language: Language, broken: bool, reasons: list[str]
-    ) -> Outcome:
-        redacted, counts = redact(text, record.language)
-        detail = ""
-        if counts and self._block.redact:
-            text, reasons = redacted, [*reasons, "redacted"]
-            detail = " ".join(f"{kind}={count}" for kind, count in sorted(counts.items()))
-        document = Document(
+    @staticmethod
+    def _document(
+        record: Record, name: str, text: str, language: Language, broken: bool, found: dict[str, int]
+    ) -> Document:
+        return Document(
             record=record,
             id=name,
             text=text,
@@ -92,11 +96,9 @@ class Cleaner:
             lang_score=round(language.score, 6),
             mojibake=broken,
             repeated_line_share=repeated_line_share(text),
-            pii=sum(counts.values()),
-            pii_kinds=counts,
+            pii=sum(found.values()),
+            pii_kinds=found,
         )
-        action = "changed" if reasons else "kept"
-        return LedgerRow(name, record.source, record.subset, action, tuple(reasons), detail), document
 
 
 def _decoded_anew(text: str) -> str | None:

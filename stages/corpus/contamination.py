@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from stages.common.errors import UserError
-from stages.common.outside import expand
+from stages.common.outside import expand, text_format
 from stages.corpus.words import Hashes, WordHasher, ngram_hashes, ngrams, normal_words
 
 NGRAM = 13
 SHORTEST = 8
 MOSTLY = 7  # input words among 13
+WORLD = "world"  # the suite that comes from the embedded world itself
 LONG = 26  # words of an item of which any run is evidence
 _PLACE = re.compile(r"\{(\w+)\}")
 
@@ -137,22 +138,45 @@ def protected_records(patterns: Iterable[str]) -> Iterator[Record]:
     """The records of the files of `corpus.protect`. Raises `UserError` with file and line."""
     for number, pattern in enumerate(patterns):
         for path in expand(pattern, f"corpus.protect.{number}"):
-            yield from _read_records(path)
+            for line, value in _read_values(path):
+                record = _as_record(value)
+                if record is None:
+                    raise UserError(
+                        f"{path}, line {line}: a task record without the field `inputs`; mend or remove it"
+                    )
+                yield record
 
 
-def _read_records(path: Path) -> Iterator[Record]:
+def suite_records(suites: Iterable[str]) -> Iterator[Record]:
+    """The test items below the folders of `evaluate.suites`, scored or not; other lines are no items.
+
+    `train.jsonl` is meant for training. Raises `UserError` with file and line.
+    """
+    for number, suite in enumerate(suites):
+        if suite == WORLD:
+            continue
+        for path in expand(suite, f"evaluate.suites.{number}"):
+            if path.name.partition(".")[0] != "train" and text_format(path) == ".jsonl":
+                yield from filter(None, (_as_record(value) for _, value in _read_values(path)))
+
+
+def _as_record(value: Any) -> Record | None:
+    """A MERA-form record as it is, the acceptable sentence of a minimal pair as inputs; else None."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(value.get("good"), str) and isinstance(value.get("bad"), str):
+        return {"inputs": value["good"]}
+    return None if value.get("inputs") in (None, "", {}, []) else value
+
+
+def _read_values(path: Path) -> Iterator[tuple[int, Any]]:
     import json
 
     from stages.corpus.files import read_lines
 
     for line, text in read_lines(path):
         try:
-            record = json.loads(text)
+            yield line, json.loads(text)
         except (ValueError, RecursionError) as error:
             what = f"{path}, line {line}: not JSON ({error})"
-            raise UserError(f"{what}; corpus.protect takes task files in MERA form") from error
-        if not isinstance(record, dict) or record.get("inputs") in (None, "", {}, []):
-            raise UserError(
-                f"{path}, line {line}: a task record without the field `inputs`; mend or remove it"
-            )
-        yield record
+            raise UserError(f"{what}; task files in MERA form are needed here") from error

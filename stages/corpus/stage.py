@@ -34,7 +34,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
     block = params.corpus
     world = make_world(block)
     hasher = WordHasher()
-    test_items = _test_items(world, block.protect, hasher)
+    test_items = _test_items(world, params, hasher)
     account, tally = Account(), Tally()
     texts = _clean(block, world, Cleaner(block, test_items, hasher), account, tally, out)
     if not tally.documents:
@@ -55,14 +55,16 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
     return Facts(lineage={"data": tally.licences()})
 
 
-def _test_items(world: World | None, protect: Iterable[str], hasher: Any) -> TestItems:
-    from stages.corpus.contamination import TestItems, protected_records
+def _test_items(world: World | None, params: Any, hasher: Any) -> TestItems:
+    """What no document may contain: the world's items, those of the suites that score, and `protect`."""
+    from stages.corpus.contamination import TestItems, protected_records, suite_records
 
     tasks = list(world.tasks.values()) if world else []
     test = [record for task in tasks for record in task.test]
     train = [record for task in tasks for record in task.train]
     questions = list(world.questions) if world else []
-    return TestItems([*test, *questions, *protected_records(protect)], train, hasher)
+    outside = [*suite_records(params.evaluate.suites), *protected_records(params.corpus.protect)]
+    return TestItems([*test, *questions, *outside], train, hasher)
 
 
 def _clean(
@@ -137,4 +139,4 @@ def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str,
     return {"sources": Path("out/sources")}, {"corpus": Path("out/corpus")}
 
 
-STAGE = Stage("corpus", run, reads=("corpus",), locate=locate, torch=False)
+STAGE = Stage("corpus", run, reads=("corpus", "evaluate.suites"), locate=locate, torch=False)

@@ -72,7 +72,7 @@ def _train(params: Any, inputs: Paths, out: Path) -> Facts:
         settings.sequence_length,
         block.seed,
     )
-    resume = Resume.of("judge_model", params, inputs)
+    resume = Resume.of("judge_model", params, inputs, also=("stages/corpus", "evals/judge"))
     trained = train(
         model,
         cast(Any, weighted_cross_entropy),
@@ -136,7 +136,7 @@ def _lessons(source: Any, block: Any) -> Any:
 STAGE = Stage(
     "judge_model",
     run,
-    reads=("corpus", "judge_model", "judge", "threads", "device"),
+    reads=("corpus.sources", "judge_model", "judge.enabled", "judge.model", "threads", "device"),
     locate=locate,
     checkpoint=True,
 )

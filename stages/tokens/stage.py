@@ -61,4 +61,5 @@ def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str,
     )
 
 
-STAGE = Stage("tokens", run, reads=("tokens", "base", "seed", "threads"), locate=locate)
+READS = ("tokens", "base.source", "base.path", "base.revision", "threads")
+STAGE = Stage("tokens", run, reads=READS, locate=locate)

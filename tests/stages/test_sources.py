@@ -35,7 +35,8 @@ def _params(root: Path, **changes: Any) -> Params:
 
 
 def _texts(*paths: str) -> list[dict[str, Any]]:
-    return [{"type": "files", "paths": list(paths), "subset": "s", "language": "ru", "licence": "MIT"}]
+    files = {"type": "files", "paths": list(paths), "subset": "s", "language": "ru", "licence": "MIT"}
+    return [files, {"type": "world", "seed": 7}]
 
 
 def _run(params: Params) -> list[dict[str, Any]]:

@@ -40,6 +40,19 @@ class FilesSource(Block):
         return self
 
 
+# What the generator writes (stages/corpus/world); a test compares.
+WORLD_SUBSETS = {
+    "world-en": "en",
+    "world-ru-start": "ru",
+    "world-ru": "ru",
+    "world-tasks-ru": "ru",
+    "world-tasks-en": "en",
+}
+WORLD_TASKS = (
+    *("places", "people", "family", "arithmetic", "grammar", "causes", "calendar"),
+    *("order", "words", "truth", "facts-en"),
+)
+
 Source = Annotated[WorldSource | FilesSource, Field(discriminator="type")]
 
 
@@ -53,6 +66,23 @@ class CorpusBlock(Block):
     near_duplicate_similarity: float = Field(gt=0.3, le=1)
     redact: bool
     protect: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _one_world(self) -> CorpusBlock:
+        if sum(source.type == "world" for source in self.sources) > 1:
+            raise ValueError("sources hold two embedded worlds; their names and tasks would clash, keep one")
+        return self
+
+    @property
+    def has_world(self) -> bool:
+        """Whether the embedded world is among the sources."""
+        return any(source.type == "world" for source in self.sources)
+
+    @property
+    def languages(self) -> dict[str, str]:
+        """The language of every subset that the sources declare."""
+        named = {source.subset: source.language for source in self.sources if isinstance(source, FilesSource)}
+        return {**(WORLD_SUBSETS if self.has_world else {}), **named}
 
 
 class ValidationBlock(Block):

@@ -54,7 +54,8 @@ def _explain(item: Any) -> str:
         case "missing":
             return f"key `{key}` is missing"
         case "value_error":
-            return f"key `{key}`: {item['msg'].removeprefix('Value error, ')}"
+            said = item["msg"].removeprefix("Value error, ")
+            return f"key `{key}`: {said}" if location else said
         case _:
             return f"key `{key}` is {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}"
 
@@ -99,32 +100,41 @@ def _blocks(annotation: Any) -> list[type[BaseModel]]:
 
 
 class Reads(SimpleNamespace):
-    """The blocks that a stage declared; reading another one is a bug that would leave a stale cache."""
+    """The keys that a stage declared; reading another one is a bug that would leave a stale cache."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"block `{name}` of params.yaml is not among those this stage declares to read")
+        raise AttributeError(f"key `{name}` of params.yaml is not among those this stage declares to read")
 
 
-def select(params: Params, blocks: Iterable[str], cell: str | None = None) -> Reads:
-    """The named blocks of `params`, no others. A matrix stage sees only its own cell of `candidates`."""
-    chosen = {block: getattr(params, block) for block in blocks}
-    if cell is not None and "candidates" in chosen:
-        chosen["candidates"] = {cell: params.candidates[cell]}
-    return Reads(**chosen)
+def select(params: Params, keys: Iterable[str], cell: str | None = None) -> Reads:
+    """The named blocks (`judge`) and single keys of blocks (`judge.enabled`) of `params`, nothing else.
+
+    A matrix stage sees only its own cell of `candidates`.
+    """
+    chosen = Reads()
+    for key in keys:
+        block, _, part = key.partition(".")
+        value = getattr(params, block)
+        if part:
+            vars(chosen).setdefault(block, Reads())
+            setattr(getattr(chosen, block), part, getattr(value, part))
+        else:
+            setattr(chosen, block, value)
+    if cell is not None and "candidates" in vars(chosen):
+        chosen.candidates = {cell: params.candidates[cell]}
+    return chosen
 
 
 def resolved(reads: Reads) -> dict[str, Any]:
-    """The blocks as plain JSON values with every default filled in, for the manifest."""
-    return {
-        name: value.model_dump(mode="json") if hasattr(value, "model_dump") else _plain(value)
-        for name, value in sorted(vars(reads).items())
-    }
+    """What was read as plain JSON values with every default filled in, for the manifest."""
+    return {name: _plain(value) for name, value in sorted(vars(reads).items())}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Reads):
+        return resolved(value)
     if isinstance(value, dict):
-        return {
-            key: item.model_dump(mode="json") if hasattr(item, "model_dump") else item
-            for key, item in value.items()
-        }
-    return value
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from stages.common.params.block import Block
-from stages.common.params.corpus import CorpusBlock, TokensBlock, ValidationBlock
+from stages.common.params.corpus import WORLD_TASKS, CorpusBlock, TokensBlock, ValidationBlock
 from stages.common.params.shipping import (
     Candidate,
     CandidateName,
@@ -17,7 +19,15 @@ from stages.common.params.shipping import (
     MeasureBlock,
     PromotionBlock,
 )
-from stages.common.params.training import AdaptBlock, BaseBlock, DistillBlock, JudgeModelBlock, PretrainBlock
+from stages.common.params.training import (
+    POSITIONS,
+    AdaptBlock,
+    BaseBlock,
+    DistillBlock,
+    JudgeModelBlock,
+    Optimisation,
+    PretrainBlock,
+)
 
 
 class Params(Block):
@@ -49,6 +59,61 @@ class Params(Block):
                 raise ValueError(f"candidate `{name}` must be named `{expected}` after its source and recipe")
             parent_of(name, self.candidates)
         return self
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Params:
+        """What one block names must be declared by another: found here, not hours into a run."""
+        for key, mix in self._mixes().items():
+            for subset in mix:
+                _known(f"`{key}` names the subset", subset, self.corpus.languages, "corpus.sources gives")
+        metrics = ["total", *sorted({f"bpc_{language}" for language in self.corpus.languages.values()})]
+        rules = [*self.gate.against_champion, *self.gate.against_parent]
+        for rule in rules:
+            if rule.metric.startswith("bpc_") or self.evaluate.suites == ["world"]:
+                known = [*metrics, *WORLD_TASKS]
+                _known("a rule of `gate` names the metric", rule.metric, known, "measured are")
+        self._check_lengths()
+        if not self.corpus.has_world:
+            for wanted, key, remedy in (
+                ("world" in self.evaluate.suites, "evaluate.suites: world", "name folders of tasks"),
+                (self.evaluate.questions > 0, "evaluate.questions", "set it to 0"),
+                (
+                    self.judge.enabled and self.judge.model == "embedded",
+                    "judge.model: embedded",
+                    "name a judge's folder or set judge.enabled to false",
+                ),
+            ):
+                if wanted:
+                    raise ValueError(f"`{key}` needs the embedded world in corpus.sources; {remedy}")
+        return self
+
+    def _check_lengths(self) -> None:
+        trainings: dict[str, Optimisation] = {"judge_model": self.judge_model.training}
+        if self.base.source == "bootstrap" and self.base.bootstrap is not None:
+            trainings |= {"base.bootstrap": self.base.bootstrap.training, "pretrain": self.pretrain.training}
+            trainings |= {"adapt": self.adapt.training, "distill": self.distill.training}
+        for key, training in trainings.items():
+            if training.sequence_length > POSITIONS:
+                raise ValueError(
+                    f"`{key}.training.sequence_length` is {training.sequence_length}; a model that is "
+                    f"trained from scratch takes {POSITIONS} tokens"
+                )
+
+    def _mixes(self) -> dict[str, dict[str, float]]:
+        mixes = {f"{name}.mix": getattr(self, name).mix for name in ("pretrain", "adapt", "distill")}
+        if self.base.source == "bootstrap" and self.base.bootstrap is not None:
+            mixes["base.bootstrap.mix"] = self.base.bootstrap.mix
+        return mixes
+
+
+def _known(what: str, name: str, known: Iterable[str], where: str) -> None:
+    known = list(known)
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    raise ValueError(
+        f"{what} `{name}`; " + (f"did you mean `{near[0]}`?" if near else f"{where} {', '.join(known)}")
+    )
 
 
 def parent_of(name: str, candidates: dict[str, Candidate]) -> str | None:

@@ -34,6 +34,9 @@ class Optimisation(Block):
         return self
 
 
+POSITIONS = 1024  # of a model that is trained from scratch
+
+
 class Bootstrap(Block):
     """Train a tiny base from scratch: the parameter budget decides width and depth."""
 
@@ -47,6 +50,7 @@ class BaseBlock(Block):
 
     source: Literal["bootstrap", "local", "hub"]
     path: str | None = None
+    revision: str | None
     licence: str
     bootstrap: Bootstrap | None = None
 
@@ -56,6 +60,8 @@ class BaseBlock(Block):
             raise ValueError("source `bootstrap` needs the block `bootstrap`")
         if self.source != "bootstrap" and not self.path:
             raise ValueError(f"source `{self.source}` needs `path`")
+        if self.revision is not None and self.source != "hub":
+            raise ValueError(f"revision is of a hub model; source is `{self.source}`, leave it null")
         return self
 
 

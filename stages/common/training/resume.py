@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,18 +32,18 @@ class State:
     best: float | None = None
 
 
-def key_of(stage: str, params: Reads, inputs: Mapping[str, Path]) -> str:
-    """Hash of everything the result depends on: parameters, inputs, our code and the versions of the
-    libraries.
+def key_of(stage: str, params: Reads, inputs: Mapping[str, Path], also: Sequence[str] = ()) -> str:
+    """Hash of everything the result depends on: parameters, inputs, our code (of the stage, of
+    stages/common and of the folders `also`) and the versions of the libraries.
     """
-    code = Path(__file__).resolve().parents[2]
+    code = Path(__file__).resolve().parents[3]
     return sha256_json(
         {
             "params": resolved(params),
             "inputs": {name: sha256_path(path) for name, path in sorted(inputs.items())},
             "code": {
                 str(file.relative_to(code)): sha256_path(file)
-                for folder in (code / "common", code / stage)
+                for folder in map(code.joinpath, ("stages/common", f"stages/{stage}", *also))
                 for file in sorted(folder.rglob("*.py"))
             },
             "versions": manifest.versions(),
@@ -54,18 +54,20 @@ def key_of(stage: str, params: Reads, inputs: Mapping[str, Path]) -> str:
 class Resume:
     """The resume folder of one run. A state is whole or absent: a kill at any time leaves the older slot."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, alone: bool = False) -> None:
+        """`alone`: a saved state makes those of other settings, the folders beside it, useless."""
+        self.folder, self._alone = folder, alone
 
     @classmethod
-    def of(cls, stage: str, params: Reads, inputs: Mapping[str, Path]) -> Resume:
-        """The folder `.gorn/resume/<stage>/<key>`."""
-        return cls(ROOT / stage / key_of(stage, params, inputs))
+    def of(cls, stage: str, params: Reads, inputs: Mapping[str, Path], also: Sequence[str] = ()) -> Resume:
+        """The folder `.gorn/resume/<stage>/<key>`; `also` as in `key_of`."""
+        return cls(ROOT / stage / key_of(stage, params, inputs, also), alone=True)
 
     def save(self, state: State, model: Any, optimiser: Any) -> None:
         """Write trainable weights, optimiser moments, random state and `state` into the older slot."""
         from safetensors.torch import save_file
 
+        self._drop_others()
         older = SLOTS[1] if self._newest() == SLOTS[0] else SLOTS[0]
         with atomic_folder(self.folder / older) as partial:
             save_file(_tensors(model, optimiser), partial / "state.safetensors")
@@ -86,6 +88,13 @@ class Resume:
     def clear(self) -> None:
         """Remove the folder once the stage has what it needs."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _drop_others(self) -> None:
+        """Remove the states that other settings of the stage left: they can be as large as three models."""
+        if self._alone and self.folder.parent.is_dir():
+            for other in self.folder.parent.iterdir():
+                if other != self.folder:
+                    shutil.rmtree(other, ignore_errors=True)
 
     def _newest(self) -> str | None:
         steps = {}

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.common.errors import UserError
+from stages.common.params.training import POSITIONS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MIN_LAYERS, MAX_LAYERS = 4, 48
-POSITIONS = 1024
 TOLERANCE = 0.25
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from params_fakes import fitting
 
 from stages.common.errors import UserError
 from stages.common.params import Params, load, parse, resolved, select
+from stages.common.params.corpus import WORLD_SUBSETS, WORLD_TASKS
 from stages.common.params.schema import parent_of
+from stages.corpus.world import generate
 
 
 @pytest.fixture
@@ -103,11 +106,75 @@ def test_source_of_unknown_type(values: dict[str, Any]) -> None:
 )
 def test_files_source(values: dict[str, Any], change: dict[str, Any], part: str | None) -> None:
     source = {"type": "files", "paths": ["a"], "subset": "s", "language": "ru", "licence": "MIT"} | change
-    values["corpus"]["sources"] = [source]
+    values["corpus"]["sources"].insert(0, source)
     if part is None:
         assert parse(values, "params.yaml").corpus.sources[0].subset == "s"
     else:
         assert part in _error(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        (
+            "pretrain.mix",
+            {"world-rus": 1.0},
+            "the subset `world-rus`; did you mean `world-ru`?",
+        ),
+        (
+            "base.bootstrap.mix",
+            {"xx": 1.0},
+            "`base.bootstrap.mix` names the subset `xx`; corpus",
+        ),
+        ("gate.against_champion.0.metric", "totl", "names the metric `totl`; did you mean `total`?"),
+        ("gate.against_parent.0.metric", "bpc_de", "names the metric `bpc_de`; did you mean `bpc_"),
+        ("base.bootstrap.training.sequence_length", 4096, "a model that is trained from scratch takes 1024"),
+        ("adapt.training.sequence_length", 2048, "`adapt.training.sequence_length` is 2048"),
+        ("base.revision", "main", "revision is of a hub model"),
+    ],
+)
+def test_what_one_block_names_another_declares(
+    values: dict[str, Any], key: str, value: Any, part: str
+) -> None:
+    _set(values, key, value)
+    assert part in _error(values)
+
+
+def test_a_second_world_is_refused(values: dict[str, Any]) -> None:
+    values["corpus"]["sources"].append({"type": "world", "seed": 8})
+    assert "two embedded worlds" in _error(values)
+
+
+@pytest.mark.parametrize(
+    ("block", "change", "part"),
+    [
+        ("evaluate", {"suites": ["world"]}, "`evaluate.suites: world` needs the embedded world"),
+        ("evaluate", {"questions": 10}, "`evaluate.questions` needs the embedded world"),
+        ("judge", {"enabled": True}, "`judge.model: embedded` needs the embedded world"),
+    ],
+)
+def test_what_needs_the_world_says_so(
+    values: dict[str, Any], block: str, change: dict[str, Any], part: str
+) -> None:
+    source = {"type": "files", "paths": ["a"], "subset": "s", "language": "ru", "licence": "MIT"}
+    values["corpus"]["sources"] = [source]
+    values = fitting(values)
+    assert parse(values, "params.yaml").corpus.languages == {"s": "ru"}
+    values[block] |= change
+    assert part in _error(values)
+
+
+def test_the_names_of_the_world_are_those_that_it_writes(values: dict[str, Any]) -> None:
+    world = generate(7, 0.1, 20)
+    assert set(WORLD_TASKS) == set(world.tasks)
+    assert {document.subset: document.language for document in world.documents} == WORLD_SUBSETS
+
+
+def test_a_stage_sees_single_keys_of_blocks(values: dict[str, Any]) -> None:
+    reads = select(parse(values, "params.yaml"), ("seed", "judge.enabled", "judge.model"))
+    assert resolved(reads) == {"judge": {"enabled": True, "model": "embedded"}, "seed": 1}
+    with pytest.raises(AttributeError, match="key `pairs`"):
+        _ = reads.judge.pairs
 
 
 def test_candidate_must_be_named_after_source_and_recipe(values: dict[str, Any]) -> None:

@@ -180,7 +180,7 @@ def test_reading_an_undeclared_block_is_our_mistake(
         return Facts(notes={"n": params.threads})
 
     assert main(_stage(peek), []) == 70
-    assert "block `threads`" in capsys.readouterr().err
+    assert "key `threads`" in capsys.readouterr().err
 
 
 def test_remains_of_a_killed_run_do_not_get_into_the_out(project: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from params_fakes import fitting
 
 from stages.common.params import load
 from stages.common.stage import execute
@@ -28,8 +29,13 @@ def run_corpus(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> R
 
     def run(sources: list[dict[str, Any]], **changes: Any) -> Path:
         Path("out/sources").mkdir(parents=True, exist_ok=True)
+        Path("suite").mkdir(exist_ok=True)
+        Path("suite/other.jsonl").write_text(
+            '{"inputs": "Это вопрос из другой области?"}\n', encoding="utf-8"
+        )
         corpus = defaults["corpus"] | {"sources": sources} | changes
-        Path("params.yaml").write_text(yaml.safe_dump(defaults | {"corpus": corpus}), encoding="utf-8")
+        values = fitting(defaults | {"corpus": corpus})
+        Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         execute(STAGE, load())
         return tmp_path / "out" / "corpus"
 

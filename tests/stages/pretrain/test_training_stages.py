@@ -234,11 +234,10 @@ def test_a_bad_checkpoint_is_one_line_and_the_earlier_out_stays(
 @pytest.mark.parametrize(
     ("module", "changes", "message"),
     [
-        (pretrain, {"mix": {"classics": 1.0}}, r"`pretrain\.mix` names the subset `classics`"),
-        (adapt, {"mix": {"classics": 1.0}}, r"`adapt\.mix` names the subset `classics`"),
+        (pretrain, {"mix": {"world-tasks-ru": 1.0}}, r"`pretrain\.mix` names the subset `world-tasks-ru`"),
+        (adapt, {"mix": {"world-tasks-ru": 1.0}}, r"`adapt\.mix` names the subset `world-tasks-ru`"),
         (adapt, {"target_modules": ["q_proj", "c_attn"]}, "names c_attn"),
-        (distill, {"mix": {"classics": 1.0}}, r"`distill\.mix` names the subset `classics`"),
-        (pretrain, {"training": settings(sequence_length=4096).model_dump()}, "the model takes 1024"),
+        (distill, {"mix": {"world-tasks-ru": 1.0}}, r"`distill\.mix` names the subset `world-tasks-ru`"),
     ],
 )
 def test_bad_parameters_end_in_one_line(
@@ -246,6 +245,15 @@ def test_bad_parameters_end_in_one_line(
 ) -> None:
     with pytest.raises(UserError, match=message):
         execute(module.STAGE, _params(**{module.STAGE.name: changes}))
+
+
+def test_rows_longer_than_the_model_takes_are_refused(project: Path) -> None:
+    config = project / "out/base/config.json"
+    config.write_text(
+        config.read_text().replace('"max_position_embeddings": 1024', '"max_position_embeddings": 16')
+    )
+    with pytest.raises(UserError, match="trains on 32 tokens, the model takes 16; lower sequence_length"):
+        execute(pretrain.STAGE, _params(pretrain={"training": settings(sequence_length=32).model_dump()}))
 
 
 def test_a_local_base_is_copied_as_it_is(project: Path) -> None:
