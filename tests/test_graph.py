@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from stages.common import manifest
+from stages.common.hashing import sha256_path
 from stages.common.params import Params, load
 from stages.common.stage import Stage
 
@@ -92,9 +95,45 @@ def test_declared_outs_and_inputs_are_those_of_the_stage(name: str) -> None:
     if not stage.checkpoint:
         expected.add(str(manifest.sidecar(next(iter(outputs.values())))))
     assert outs == expected
-    deps = {_fill(path, cell, params) for path in _paths(_body(entry)["deps"])}
+    deps = {_fill(path, cell, params) for path in _body(entry)["deps"]}
     for path in inputs.values():
         assert any(Path(dep) == path or Path(dep) in path.parents for dep in deps), f"{path} is not declared"
+
+
+def _out_options(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    return [next(iter(out.values())) if isinstance(out, dict) else {} for out in _body(entry)["outs"]]
+
+
+@pytest.mark.parametrize("name", sorted(_graph()))
+def test_dvc_removes_no_out_before_a_stage_runs(name: str) -> None:
+    assert all(options.get("persist") for options in _out_options(_graph()[name]))
+
+
+@pytest.mark.slow
+def test_a_stage_that_fails_leaves_its_earlier_outs(tmp_path: Path) -> None:
+    for folder in ("stages", "evals"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("params.yaml", "champion.json"):
+        shutil.copyfile(ROOT / file, tmp_path / file)
+    stages = {"corpus": _graph()["corpus"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["corpus"]["sources"][0] |= {"size": 0.05, "tasks_per_kind": 20}
+
+    def repro(**corpus: Any) -> subprocess.CompletedProcess[str]:
+        text = yaml.safe_dump({**values, "corpus": values["corpus"] | corpus})
+        (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+        command = ["dvc", "repro", "corpus"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    done = repro()
+    assert done.returncode == 0, done.stderr
+    before = sha256_path(tmp_path / "out" / "corpus")
+    failed = repro(min_chars=100_000)
+    assert failed.returncode != 0
+    assert "corpus: nothing is left" in failed.stderr
+    assert sha256_path(tmp_path / "out" / "corpus") == before
 
 
 def _file(module: str) -> Path | None:

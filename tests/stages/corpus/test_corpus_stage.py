@@ -81,6 +81,36 @@ def test_every_step_has_its_row_in_the_ledger(tmp_path: Path, run_corpus: RunCor
         assert secret.encode() not in (file.read_bytes() if file.is_file() else b"")
 
 
+def test_texts_that_differ_in_personal_data_alone_are_duplicates(
+    tmp_path: Path, run_corpus: RunCorpus, jsonl: Jsonl
+) -> None:
+    texts = [f"{_sentences(number)} Пишите на {number}@mail-example.ru." for number in range(20)]
+    texts.append(texts[0].replace("0@mail", "other@mail"))
+    rows = _ledger(run_corpus([jsonl(tmp_path / "own.jsonl", texts)]))
+    assert rows["own.jsonl:21"]["reasons"] == ["redacted", "exact_duplicate"]
+    assert rows["own.jsonl:21"]["detail"] == "own.jsonl:1"
+
+
+def test_items_of_the_suites_that_score_may_not_be_learnt(
+    tmp_path: Path, run_corpus: RunCorpus, jsonl: Jsonl
+) -> None:
+    item = "Какой из двух городов стоит на берегу большой северной реки Мокла у самых гор?"
+    shot = "В каком месяце жители старого города празднуют день рыбы и выходят все на площадь?"
+    good = "Старый мальчик долго и тихо читает сестре большое письмо от далёкого друга из города."
+    for name, record in (
+        ("suite/task/test.jsonl", {"inputs": {"question": item}, "instruction": "{question}"}),
+        ("suite/task/train.jsonl", {"inputs": shot}),
+        ("suite/pairs.jsonl", {"id": "1", "good": good, "bad": "Плохо", "phenomenon": "p"}),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    texts = [f"{_sentences(number)} {text}" for number, text in enumerate((item, shot, good, "Вот и всё."))]
+    rows = _ledger(run_corpus([jsonl(tmp_path / "own.jsonl", texts)]))
+    found = [rows[f"own.jsonl:{number}"]["reasons"] for number in range(1, 5)]
+    assert found == [["contaminated"], [], ["contaminated"], []]
+
+
 def test_tables_hold_what_the_architecture_says(tmp_path: Path, run_corpus: RunCorpus, jsonl: Jsonl) -> None:
     out = run_corpus([jsonl(tmp_path / "own.jsonl", [_sentences(number) for number in range(60)])])
     table = pq.read_table(out / "documents.parquet")

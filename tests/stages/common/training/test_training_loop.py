@@ -16,11 +16,12 @@ import torch
 from training_fakes import settings, tiny_model
 
 from stages.common.errors import UserError
+from stages.common.params import Reads
 from stages.common.training.evaluation import bits_per_character, sample
 from stages.common.training.loop import Trained, train
 from stages.common.training.losses import cross_entropy
 from stages.common.training.optimiser import learning_rate, make_optimiser, steps_of
-from stages.common.training.resume import Resume, State
+from stages.common.training.resume import Resume, State, key_of
 from stages.common.training.sampler import Sampler
 from stages.common.training.shards import Shards
 
@@ -191,6 +192,29 @@ def test_state_survives_json_exactly(tmp_path: Path) -> None:
     state = State(3, {"a": 5}, [0.1 + 0.2, 1 / 3], [{"step": 0, "bpc": {"ru": 1e-17}}], 2 / 3, 1 / 7)
     Resume(tmp_path).save(state, model, optimiser)
     assert Resume(tmp_path).load(model, optimiser) == state
+
+
+def test_a_new_state_replaces_those_of_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = tiny_model()
+    optimiser = make_optimiser(model, settings())
+    first, second = (Resume.of("base", Reads(seed=seed), {}) for seed in (1, 2))
+    other_stage = Resume.of("adapt", Reads(seed=1), {})
+    for resume in (other_stage, first):
+        resume.save(State(3), model, optimiser)
+    assert second.load(model, optimiser) is None
+    assert first.load(model, optimiser) == State(3)
+    second.save(State(1), model, optimiser)
+    assert first.load(model, optimiser) is None
+    assert other_stage.load(model, optimiser) == State(3)
+
+
+def test_the_key_of_a_state_holds_the_code_that_is_named() -> None:
+    given = ("judge_model", Reads(seed=1), {})
+    keys = {key_of(*given), key_of(*given, also=("stages/corpus",)), key_of(*given, also=("evals/judge",))}
+    assert len(keys) == 3
 
 
 def test_schedule_warms_up_and_decays_to_its_share() -> None:
