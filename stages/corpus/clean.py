@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ class Cleaner:
 
     @staticmethod
     def _document(
-        record: Record, name: str, text: str, language: Language, broken: bool, found: dict[str, int]
+        record: Record, name: str, text: str, language: Language, broken: bool, found: Counter[str]
     ) -> Document:
         return Document(
             record=record,
