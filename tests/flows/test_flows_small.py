@@ -215,46 +215,43 @@ def test_ask_answers_greedily_and_knows_its_room(tmp_path: Path) -> None:
         ask.answer(tmp_path, "Moscow", 4, threads=1)
 
 
-def test_the_plan_counts_a_config_as_transformers_does(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, Qwen2Config
-
-    config = Qwen2Config(
-        vocab_size=100,
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
-    config.save_pretrained(tmp_path)
-    model = AutoModelForCausalLM.from_config(config)
-    # Biases of q, k and v are all that the count leaves out.
-    biases = sum(value.numel() for name, value in model.named_parameters() if name.endswith("bias"))
-    counted = plan.read_model(tmp_path / "config.json")
-    assert counted.parameters == sum(value.numel() for value in model.parameters()) - biases
-    assert (counted.layers, counted.hidden, counted.vocab) == (3, 64, 100)
+def shown_plan(root: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, dict[str, object]]) -> None:
+    """`gorn run --dry-run` with `changes` to the blocks of params.yaml, on a machine of 1 TFLOP/s."""
+    values = yaml.safe_load((fakes.REPO / "params.yaml").read_text(encoding="utf-8"))
+    for block, changed in changes.items():
+        values[block] |= changed
+    (root / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    monkeypatch.setattr(plan.graph, "stages", list)
+    monkeypatch.setattr(plan.graph, "changed", set)
+    monkeypatch.setattr(plan, "matrix_speed", lambda *_: 1e12)
+    monkeypatch.setattr(plan, "memory_available", lambda _: (400_000_000, "memory"))
+    plan.show(force=False)
 
 
-def test_the_plan_follows_the_parameters() -> None:
-    params = load(fakes.REPO / "params.yaml")
-    planned = {one.stage: one for one in plan.trainings(params)}
-    assert list(planned) == ["base", "pretrain", "adapt", "distill", "judge_model"]
-    assert planned["pretrain"].tokens == params.pretrain.training.tokens
-    assert planned["adapt"].parameters < planned["distill"].parameters < planned["pretrain"].parameters
-    doubled = params.pretrain.training.model_copy(
-        update={"batch_size": params.pretrain.training.batch_size * 2}
-    )
-    bigger = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"training": doubled})})
-    assert {one.stage: one for one in plan.trainings(bigger)}["pretrain"].memory > planned["pretrain"].memory
+def test_the_plan_takes_a_vocabulary_that_is_too_large_for_the_judge(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bootstrap = load(fakes.REPO / "params.yaml").base.bootstrap
+    assert bootstrap is not None
+    larger = {**bootstrap.model_dump(), "parameters": 20_000_000}
+    changes = {"tokens": {"vocab_size": 32_000}, "base": {"bootstrap": larger}}
+    shown_plan(root, monkeypatch, changes)
+    told = capsys.readouterr().out
+    lines = {line.split()[1]: line for line in told.splitlines() if line.startswith("│")}
+    assert list(lines) == ["base", "pretrain", "adapt", "distill", "judge_model"]
+    assert ["(too much)" in line for line in lines.values()] == [True, True, False, True, False]
+    assert all("about" in line for line in lines.values())
+    assert "Weights of the candidates: adapt-bf16 " in told
 
 
-def test_the_plan_leaves_out_a_base_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    params = load(fakes.REPO / "params.yaml")
-    absent = params.base.model_copy(update={"source": "hub", "path": "nobody/nothing", "bootstrap": None})
-    stages = [one.stage for one in plan.trainings(params.model_copy(update={"base": absent}))]
-    assert "pretrain" not in stages
+def test_the_plan_of_a_base_that_is_not_here_has_gaps(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown_plan(root, monkeypatch, {"base": {"source": "hub", "path": "nobody/nothing", "bootstrap": None}})
+    told = capsys.readouterr().out
+    (line,) = [line for line in told.splitlines() if " pretrain " in line]
+    assert line.split()[3] == "-" and "about" not in line
+    assert "The base `nobody/nothing` is not on this machine yet" in " ".join(told.split())
 
 
 @pytest.mark.parametrize(
