@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from evals.gate.words import size
 from flows import graph
 from stages.common.params import load
 from stages.common.plan import Row, plan
@@ -62,7 +63,7 @@ def show(force: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from flows.table import LOG_WIDTH, size
+    from flows.table import LOG_WIDTH
 
     params, nodes = load(), graph.stages()
     own = graph.changed()
@@ -99,8 +100,6 @@ def show(force: bool) -> None:
 
 def _trainings(rows: Sequence[Row], available: int) -> Table:
     from rich.table import Table
-
-    from flows.table import size
 
     table = Table("training", "parameters", "tokens", "memory", "time", title="Plan", title_justify="left")
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -88,7 +89,8 @@ def test_commit_takes_the_two_files_and_nothing_else(root: Path, monkeypatch: py
 
 def test_the_table_shows_intervals_verdicts_and_what_is_missing(root: Path) -> None:
     (root / "out/judge/adapt-ternary/summary.json").unlink()
-    found = results.read()
+    fakes.report(root)
+    found = table.read(results.read())
     assert table.header(found)[5] == "p50 ms (1)"
     rows = {row[0]: row for row in table.rows(found)}
     assert rows["adapt-bf16"][1:] == [
@@ -106,17 +108,18 @@ def test_the_table_shows_intervals_verdicts_and_what_is_missing(root: Path) -> N
 
 @pytest.mark.parametrize(
     ("prompts", "latency"),
-    [({"1": {"latency_ms": {"p50": 9.0}}, "512": None}, "9.0"), ({"1": None, "512": None}, "-"), (None, "-")],
+    [({"1": fakes.times(9.0), "512": None}, "9.0"), ({"1": None, "512": None}, "-"), (None, "-")],
 )
 def test_prompts_that_a_model_has_no_room_for_are_dashes(
     root: Path, capsys: pytest.CaptureFixture[str], prompts: object, latency: str
 ) -> None:
     fakes.write(root / "out/measure/champion/measures.json", {**fakes.measures(2000), "prompts": prompts})
-    found = results.read()
+    fakes.report(root)
+    found = table.read(results.read())
     assert table.header(found)[5] == "p50 ms (1)"
     assert [row[5] for row in table.rows(found)] == ["12.5", "12.5", latency]
-    assert results.cell_metrics(found.cells["champion"])["model/bytes"] == 2000
-    table.render(found)
+    assert results.cell_metrics(results.read().cells["champion"])["model/bytes"] == 2000
+    table.render(results.read())
     assert "champion" in capsys.readouterr().out
 
 
@@ -126,6 +129,30 @@ def test_the_rendered_table_names_winner_and_reasons(root: Path, capsys: pytest.
     assert "adapt-ternary: total: 0.2 below its parent" in told
     assert "Winner: adapt-bf16. the smallest that passed" in told
     assert told.rstrip().endswith("promoted")
+
+
+def test_a_table_of_another_decision_is_refused(root: Path) -> None:
+    before = (root / "out/report/table.json").read_bytes()
+    fakes.decide(root, winner=None)
+    table.read(results.read())
+    (root / "out/report/table.json").write_bytes(before)
+    with pytest.raises(
+        UserError, match=r"out/report/table\.json: not about the gate's decision; run `dvc repro"
+    ):
+        table.read(results.read())
+    (root / "out/report/table.json").unlink()
+    with pytest.raises(UserError, match=r"out/report/table\.json: no such file"):
+        table.read(results.read())
+
+
+def test_the_table_is_that_of_the_report(root: Path) -> None:
+    """What a person reads in the terminal is what table.json holds, not another computation."""
+    file = root / "out/report/table.json"
+    told = json.loads(file.read_text(encoding="utf-8"))
+    told["rows"][1]["bytes"] = 2_110_000
+    fakes.write(file, told)
+    shown = {row[0]: row[4] for row in table.rows(table.read(results.read()))}
+    assert shown == {"adapt-bf16": "2.11 MB", "adapt-ternary": "1.00 kB", "champion": "2.00 kB"}
 
 
 def test_the_key_depends_on_every_published_number(root: Path) -> None:
