@@ -113,7 +113,7 @@ def configured(task: Task) -> Any:
 
     base = task.config
     rows = {"test": datasets.Dataset.from_list([_doc(record) for record in task.test])}
-    prompts = _Prompts(task, {record.id: record for record in (*task.test, *task.shots)})
+    prompts = _Prompts(task, {record.id: record for record in task.test})
     config = {
         **base,
         "task": task.name,
@@ -126,14 +126,20 @@ def configured(task: Task) -> Any:
     elif task.choices is not None:
         config["doc_to_choice"] = list(task.choices)
     if task.shots:
+        # Ids are unique within a split only.
+        shown = _Prompts(task, {record.id: record for record in task.shots})
         rows["train"] = datasets.Dataset.from_list([_doc(record) for record in task.shots])
         config["fewshot_split"] = "train"
-        config["fewshot_config"] = {**base["fewshot_config"], "doc_to_text": prompts.shot}
+        config["fewshot_config"] = {**base["fewshot_config"], "doc_to_text": shown.shot}
+        if task.options is not None:
+            config["fewshot_config"]["doc_to_choice"] = shown.continuations
     return ConfigurableTask(config=config)
 
 
 @dataclass(frozen=True)
 class _Prompts:
+    """Prompts of one split of `task`; `records` are that split's, by id."""
+
     task: Task
     records: dict[str, Record]
 

@@ -184,17 +184,6 @@ def relative_rise(
     return _difference(sums, alpha, rounds, seed, None, _mean_of_ratios)
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927); (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    z = _normal_quantile((1 + level) / 2)
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def required_clusters(
     difference: Difference, margin: float, alpha: float = 0.05, power: float = 0.8
 ) -> int | None:

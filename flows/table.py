@@ -1,10 +1,16 @@
-"""The terminal's last word: one line per candidate with intervals, verdict, winner and champion."""
+"""The terminal's last word: one line per candidate with intervals, verdict, winner and champion.
+
+The numbers are those of table.json, which the stage `report` wrote.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from flows.results import CHAMPION, Cell, Results
+from evals.gate.words import size
+from flows.results import CHAMPION, Results
+from stages.common.atomic import read_json
+from stages.common.errors import UserError
 
 VERDICT_STYLE = {"pass": "green", "fail": "red", "not comparable": "yellow", "not enough data": "yellow"}
 MISSING = "-"
@@ -12,60 +18,62 @@ MISSING = "-"
 LOG_WIDTH = 120
 
 
-def rows(results: Results) -> list[list[str]]:
-    """The table's cells as text: name, total, bpc ru, bpc en, size, latency, preference, verdict."""
-    return [_row(results, cell) for cell in results.cells.values()]
+def read(results: Results) -> dict[str, Any]:
+    """table.json, candidates by name and the champion last. Raises `UserError` when it is of another
+    decision.
+    """
+    path = results.out / "report" / "table.json"
+    table = dict(read_json(path))
+    told = {row["name"]: (row["digest"], row["verdict"]) for row in table["rows"] if row["name"] != CHAMPION}
+    decided = {
+        name: (entry.get("digest"), entry.get("verdict"))
+        for name, entry in results.decision["candidates"].items()
+    }
+    same = all(table[key] == results.decision.get(key) for key in ("champion", "winner", "winner_reason"))
+    if told != decided or not same:
+        raise UserError(f"{path}: not about the gate's decision; run `dvc repro report`")
+    return {**table, "rows": sorted(table["rows"], key=lambda row: (row["name"] == CHAMPION, row["name"]))}
 
 
-def header(results: Results) -> list[str]:
-    """Column titles; latency is that of the longest prompt measured."""
-    prompt = longest_prompt(results)
+def header(table: dict[str, Any]) -> list[str]:
+    """Column titles; latency is that of the longest prompt that every model was timed with."""
+    prompt = table["speed_prompt_tokens"]
     latency = f"p50 ms ({prompt})" if prompt else "p50 ms"
     return ["candidate", "total [95 %]", "bpc ru", "bpc en", "size", latency, "judge", "verdict"]
 
 
-def longest_prompt(results: Results) -> str | None:
-    """The longest prompt length (tokens) with numbers in every measured cell; None where there is none."""
-    measured = [_measured(cell) for cell in results.cells.values()]
-    lengths = [set(prompts) for prompts in measured if prompts]
-    shared = set.intersection(*lengths) if lengths else set()
-    return max(shared, key=int, default=None)
-
-
-def _measured(cell: Cell) -> dict[str, Any]:
-    """Measures by prompt length; null stands for a length that the model has too few positions for."""
-    return {length: found for length, found in (cell.measures.get("prompts") or {}).items() if found}
-
-
-def _row(results: Results, cell: Cell) -> list[str]:
-    prompt = _measured(cell).get(longest_prompt(results) or "", {})
+def rows(table: dict[str, Any]) -> list[list[str]]:
+    """The table's cells as text: name, total, bpc ru, bpc en, size, latency, preference, verdict."""
     return [
-        cell.name,
-        with_interval(cell.scores.get("total")),
-        number(cell.scores.get("bpc", {}).get("ru", {}).get("value")),
-        number(cell.scores.get("bpc", {}).get("en", {}).get("value")),
-        size(cell.measures.get("bytes")),
-        number(prompt.get("latency_ms", {}).get("p50"), 1),
-        number(cell.judge.get("preference"), 2),
-        verdict(results, cell.name),
+        [
+            row["name"],
+            with_interval(row["total"]),
+            number(row["bpc"].get("ru", {}).get("value")),
+            number(row["bpc"].get("en", {}).get("value")),
+            MISSING if row["bytes"] is None else size(row["bytes"]),
+            number(row["latency_ms"], 1),
+            number((row["judge"] or {}).get("value"), 2),
+            _verdict(table, row),
+        ]
+        for row in table["rows"]
     ]
 
 
-def verdict(results: Results, name: str) -> str:
-    """The gate's verdict on `name`; the winner is marked, the champion has none."""
-    if name == CHAMPION:
-        version = results.decision["champion"].get("version")
+def _verdict(table: dict[str, Any], row: dict[str, Any]) -> str:
+    """The gate's verdict; the winner is marked, the champion has none."""
+    if row["name"] == CHAMPION:
+        version = table["champion"].get("version")
         return "base model" if version is None else f"version {version}"
-    text = str(results.candidate(name).get("verdict", MISSING))
-    return f"{text}, winner" if results.winner == name else text
+    text = row["verdict"] or MISSING
+    return f"{text}, winner" if row["winner"] else text
 
 
 def with_interval(score: dict[str, Any] | None, digits: int = 3) -> str:
     """`0.731 [0.702, 0.760]`, or a dash."""
     if not score or score.get("value") is None:
         return MISSING
-    interval = score.get("ci")
-    ends = f" [{number(interval[0], digits)}, {number(interval[1], digits)}]" if interval else ""
+    low, high = score.get("ci") or (None, None)
+    ends = "" if low is high is None else f" [{number(low, digits)}, {number(high, digits)}]"
     return number(score["value"], digits) + ends
 
 
@@ -74,41 +82,33 @@ def number(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def size(value: int | None) -> str:
-    """Bytes in decimal units, as disks are sold."""
-    if value is None:
-        return MISSING
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= factor:
-            return f"{value / factor:.2f} {unit}"
-    return f"{value} B"
-
-
 def render(results: Results, promotion: str | None = None) -> None:
     """Print the table, why each held candidate was held, the winner and what became of it."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    table = read(results)
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
-    table = Table(title="Candidates and the champion", title_justify="left")
-    for index, title in enumerate(header(results)):
-        table.add_column(title, justify="left" if index in (0, 7) else "right", no_wrap=index == 0)
-    for row in rows(results):
-        style = VERDICT_STYLE.get(row[-1].removesuffix(", winner"), "")
-        shown = [escape(text) for text in row]
-        table.add_row(*shown[:-1], f"[{style}]{shown[-1]}[/]" if style else shown[-1])
-    console.print(table)
-    for name, entry in sorted(results.decision["candidates"].items()):
-        if entry.get("verdict") != "pass":
+    drawn = Table(title="Candidates and the champion", title_justify="left")
+    for index, title in enumerate(header(table)):
+        drawn.add_column(title, justify="left" if index in (0, 7) else "right", no_wrap=index == 0)
+    for cells in rows(table):
+        style = VERDICT_STYLE.get(cells[-1].removesuffix(", winner"), "")
+        shown = [escape(text) for text in cells]
+        drawn.add_row(*shown[:-1], f"[{style}]{shown[-1]}[/]" if style else shown[-1])
+    console.print(drawn)
+    for row in table["rows"]:
+        if row["name"] != CHAMPION and row["verdict"] != "pass":
             console.print(
-                escape(f"  {name}: {'; '.join(entry.get('reasons') or ['no reason given'])}"), highlight=False
+                escape(f"  {row['name']}: {'; '.join(row['reasons'] or ['no reason given'])}"),
+                highlight=False,
             )
-    reason = results.decision.get("winner_reason") or ""
+    reason = table["winner_reason"] or ""
     console.print(
-        escape(f"Winner: {results.winner or 'none'}{'. ' + reason if reason else ''}"), highlight=False
+        escape(f"Winner: {table['winner'] or 'none'}{'. ' + reason if reason else ''}"), highlight=False
     )
     if promotion:
         console.print(escape(promotion), highlight=False)

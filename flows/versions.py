@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows import source
+from flows import source, table
 from flows.registry import Registry
 from flows.results import CHAMPION, Results, cell_metrics
 from flows.settings import LOCK_FILE
-from flows.table import header, longest_prompt, number, rows, with_interval
+from flows.table import number, with_interval
 from stages.common.atomic import write_json
 from stages.common.errors import UserError
 
@@ -126,7 +126,7 @@ def version_tags(results: Results, name: str, run: str) -> dict[str, str]:
     """
     entry = results.candidate(name)
     metrics = cell_metrics(results.cells[name])
-    prompt = longest_prompt(results)
+    prompt = table.read(results)["speed_prompt_tokens"]
     shown = {
         "bpc_ru": "bpc/ru",
         "bpc_en": "bpc/en",
@@ -155,9 +155,10 @@ def version_tags(results: Results, name: str, run: str) -> dict[str, str]:
 
 def comparison(results: Results, name: str | None = None) -> str:
     """Markdown: the gate's table, and why; for one candidate only it and the champion, with every check."""
-    titles = header(results)
-    lines = [] if name is None else [_summary(results, name), ""]
-    chosen = [row for row in rows(results) if name is None or row[0] in (name, CHAMPION)]
+    told = table.read(results)
+    titles, cells = table.header(told), {row[0]: row for row in table.rows(told)}
+    lines = [] if name is None else [_summary(dict(zip(titles, cells[name], strict=True))), ""]
+    chosen = [row for row in cells.values() if name is None or row[0] in (name, CHAMPION)]
     lines += ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     lines += ["| " + " | ".join(row) + " |" for row in chosen]
     if name is None:
@@ -175,11 +176,9 @@ def comparison(results: Results, name: str | None = None) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _summary(results: Results, name: str) -> str:
+def _summary(told: dict[str, str]) -> str:
     """The candidate in a line, which is all that lists of versions show."""
-    row = next(row for row in rows(results) if row[0] == name)
-    told = dict(zip(header(results), row, strict=True))
-    return f"{name}: {told['verdict']}; total {told['total [95 %]']}, {told['size']}"
+    return f"{told['candidate']}: {told['verdict']}; total {told['total [95 %]']}, {told['size']}"
 
 
 def _checks(entry: dict[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from evals.gate.policy import NOT_ENOUGH, PASS, Policy, Rule
 from evals.stats import Difference, required_clusters
@@ -66,14 +67,12 @@ def _consequence(difference: Difference, margin: float, verdict: str, policy: Po
     )
 
 
-def size(count: int) -> str:
-    """Bytes in words: `1.25 MB` (powers of ten)."""
-    value, unit = float(count), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.2f} {unit}"
+def size(count: float, largest: float | None = None, digits: Callable[[float], str] = "{:.2f}".format) -> str:
+    """Bytes in words: `1.25 MB` (powers of ten), in the unit of `largest` where a column has one."""
+    power = min(4, int(math.log10(max(largest or count, 1)) // 3))
+    if power == 0:
+        return f"{count:.0f} B"
+    return f"{digits(count / 1000**power)} {('kB', 'MB', 'GB', 'TB')[power - 1]}"
 
 
 def _signed(value: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from stages.common.errors import UserError
 
-FP32 = 4
+FP32, BF16 = 4, 2
 # AdamW keeps two moments and needs the gradient, all in fp32, for each trained parameter.
 TRAINED_BYTES = 3 * FP32
 
@@ -25,7 +25,7 @@ class Row:
 
     `weight_bytes`: held while training (fp32, the teacher too) or stored, for a candidate. `optimiser_bytes`:
     gradients and moments. `activation_bytes`: what the backward pass keeps, of one part of a step. `flops`:
-    of the whole stage. `seconds`: from a measured speed, if one was given.
+    of the whole stage. `seconds`: at a given speed.
     """
 
     stage: str
@@ -37,6 +37,13 @@ class Row:
     flops: float | None = None
     seconds: float | None = None
     note: str = ""
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes held at the peak of a training."""
+        if self.weight_bytes is None:
+            return None
+        return self.weight_bytes + (self.optimiser_bytes or 0) + (self.activation_bytes or 0)
 
 
 @dataclass(frozen=True)
@@ -68,37 +75,44 @@ class _Model:
         matrices = sum(prod(shape) for shape in self.matrices.values()) + head
         return 2.0 * matrices + 2.0 * config.num_hidden_layers * width * sequence_length
 
-    def activation_elements(self, tokens: int) -> int:
-        """Numbers kept for the backward pass of `tokens` tokens: what each operation of a layer saves, and
-        the logits of one chunk three times (as they are, in fp32, and their softmax).
+    def activation_bytes(self, tokens: int, precision: str) -> int:
+        """Bytes kept for the backward pass of `tokens` tokens: what each operation of a layer saves, and the
+        logits of one chunk three times (as they are, in fp32, and their softmax).
+
+        Autocast to bf16 halves what matrix products and the feed-forward part keep, not the residual stream,
+        and adds a bf16 copy of every matrix.
         """
         from stages.common.training.losses import chunk_tokens
 
         config = self.module.config
         queries = config.num_attention_heads * _head_width(config)
         keys = config.num_key_value_heads * _head_width(config)
-        layer = 6 * config.hidden_size + 4 * queries + 5 * keys + 4 * config.intermediate_size
+        inner = 4 * queries + 5 * keys + 4 * config.intermediate_size
+        stream, copies = 6 * config.hidden_size * FP32, 0
+        if precision == "bf16":
+            stream = config.hidden_size * (4 * FP32 + 2 * BF16)
+            head = config.vocab_size * config.hidden_size
+            copies = BF16 * (head + sum(prod(shape) for shape in self.matrices.values()))
+        layer = stream + inner * (BF16 if precision == "bf16" else FP32)
         logits = min(tokens, chunk_tokens(config.vocab_size)) * config.vocab_size
-        return tokens * (config.num_hidden_layers * layer + 3 * config.hidden_size) + 3 * logits
+        ends = 3 * FP32 * (tokens * config.hidden_size + logits)
+        return tokens * config.num_hidden_layers * layer + ends + copies
 
 
 def _head_width(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-def plan(params: Any, tokens_per_second: float | None = None) -> list[Row]:
+def plan(params: Any, flops_per_second: float | None = None) -> list[Row]:
     """A row per training stage and candidate, in the order of the graph.
 
-    `tokens_per_second` is the measured training speed of the base model on this machine; the other stages
-    are scaled from it by their FLOPs per token. Without it `seconds` is None. Raises `UserError` when a
-    named local base does not exist or a budget of parameters fits no shape.
+    `flops_per_second` is what trainings reach on this machine; without it `seconds` is None. Raises
+    `UserError` when a named local base does not exist or a budget of parameters fits no shape.
     """
     base = _base_model(params)
     rows = [*_training_rows(params, base), *_judge_rows(params)]
-    if base is not None and tokens_per_second is not None:
-        length = params.pretrain.training.sequence_length
-        speed = tokens_per_second * 3 * base.forward_flops(length)
-        rows = [_timed(row, speed) for row in rows]
+    if flops_per_second is not None:
+        rows = [_timed(row, flops_per_second) for row in rows]
     student = _student(params, base)
     for name, candidate in params.candidates.items():
         model = base if candidate.source == "adapt" else student
@@ -151,7 +165,7 @@ def _row(
         model.parameters,
         FP32 * (model.parameters + extra + (teacher.parameters if teacher else 0)),
         TRAINED_BYTES * (model.parameters if trained is None else trained),
-        FP32 * model.activation_elements(part),
+        model.activation_bytes(part, settings.precision),
         settings.tokens,
         flops * settings.tokens,
     )

@@ -6,7 +6,7 @@ Shapes: B rows, T tokens of a row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.common.errors import UserError
+from stages.common.training.sampler import Batch
 from stages.judge_model.lessons import Lesson
 
 if TYPE_CHECKING:
@@ -21,37 +22,6 @@ if TYPE_CHECKING:
 
 VERDICT_WEIGHT = 8.0
 SUBSET = "judging"
-
-
-@dataclass(frozen=True)
-class WeightedBatch:
-    """`inputs`, `targets`, `positions` (int64) and `weights` (float32) of shape (B, T).
-
-    Weights are 0 for padding and more than 1 for a verdict; `subset_tokens` counts the tokens of the texts.
-    It goes through the training loop of stages.common in the place of a sampler's batch.
-    """
-
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    positions: torch.Tensor
-    weights: torch.Tensor
-    subset_tokens: Mapping[str, int]
-
-    @property
-    def _tensors(self) -> tuple[torch.Tensor, ...]:
-        return self.inputs, self.targets, self.positions, self.weights
-
-    def to(self, device: str) -> WeightedBatch:
-        """The same batch on `device`."""
-        inputs, targets, places, weights = (tensor.to(device) for tensor in self._tensors)
-        return WeightedBatch(inputs, targets, places, weights, self.subset_tokens)
-
-    def split(self, parts: int) -> list[WeightedBatch]:
-        """`parts` batches of equally many rows; their token counts stay with the whole."""
-        chunks = zip(*(tensor.chunk(parts) for tensor in self._tensors), strict=True)
-        return [
-            WeightedBatch(inputs, targets, places, weights, {}) for inputs, targets, places, weights in chunks
-        ]
 
 
 @dataclass(frozen=True)
@@ -93,8 +63,8 @@ class Rows:
         self._epochs: dict[int, list[list[int]]] = {}
         self._starts = [0]
 
-    def batch(self, step: int) -> WeightedBatch:
-        """The batch of `step` (from 0)."""
+    def batch(self, step: int) -> Batch:
+        """The batch of `step` (from 0); weights are 0 for padding and more than 1 for a verdict."""
         import torch
 
         shape = (self._batch_size, self._length)
@@ -107,7 +77,7 @@ class Rows:
             )  # fmt: skip
         tokens = {SUBSET: int((weights_BT > 0).sum())}
         inputs, targets, places = (torch.from_numpy(array) for array in (inputs_BT, targets_BT, positions_BT))
-        return WeightedBatch(inputs, targets, places, torch.from_numpy(weights_BT), tokens)
+        return Batch(inputs, targets, places, tokens, torch.from_numpy(weights_BT))
 
     def _fill(
         self,
@@ -156,14 +126,15 @@ class Rows:
         return rows
 
 
-def weighted_cross_entropy(model: Any, batch: WeightedBatch) -> torch.Tensor:
+def weighted_cross_entropy(model: Any, batch: Batch) -> torch.Tensor:
     """Weighted mean of the next-token cross entropy in nats, a scalar; attention stays within each text."""
     import torch.nn.functional as F
 
+    assert batch.weights_BT is not None
     # Transformers takes the document bounds from `position_ids` only when no mask and no cache is passed.
     logits_BTV = model(
-        input_ids=batch.inputs, position_ids=batch.positions, attention_mask=None, use_cache=False
+        input_ids=batch.inputs_BT, position_ids=batch.positions_BT, attention_mask=None, use_cache=False
     ).logits
-    losses_N = F.cross_entropy(logits_BTV.float().flatten(0, 1), batch.targets.flatten(), reduction="none")
-    weights_N = batch.weights.flatten()
+    losses_N = F.cross_entropy(logits_BTV.float().flatten(0, 1), batch.targets_BT.flatten(), reduction="none")
+    weights_N = batch.weights_BT.flatten()
     return (losses_N * weights_N).sum() / weights_N.sum()

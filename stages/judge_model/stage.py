@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from stages.common.atomic import read_json, write_json
 from stages.common.errors import UserError
@@ -75,8 +75,8 @@ def _train(params: Any, inputs: Paths, out: Path) -> Facts:
     resume = Resume.of("judge_model", params, inputs, also=("stages/corpus", "evals/judge"))
     trained = train(
         model,
-        cast(Any, weighted_cross_entropy),
-        cast(Any, rows),
+        weighted_cross_entropy,
+        rows,
         settings,
         block.seed,
         pick_device(params.device),

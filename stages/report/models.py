@@ -115,7 +115,9 @@ def estimate(item: dict[str, Any] | None, key: str = "value") -> Estimate | None
 
 def speeds(measures: dict[str, Any] | None) -> dict[str, Speed]:
     """Times by prompt length, without the lengths that were refused."""
-    return {length: speed(found) for length, found in (measures or {}).get("prompts", {}).items() if found}
+    return {
+        length: speed(found) for length, found in ((measures or {}).get("prompts") or {}).items() if found
+    }
 
 
 def speed(found: dict[str, Any]) -> Speed:
@@ -166,8 +168,8 @@ def _read(name: str, decision: dict[str, Any], root: dict[str, Path]) -> Model:
 
 
 def shared_prompt(models: Sequence[Model]) -> str | None:
-    """The longest prompt length, in tokens, that was measured for every measured model; None without one."""
-    measured = [set(model.speeds) for model in models if model.measures]
+    """The longest prompt length, in tokens, timed for every model that has any times; None without one."""
+    measured = [set(model.speeds) for model in models if model.speeds]
     shared = set.intersection(*measured) if measured else set()
     return max(shared, key=int, default=None)
 

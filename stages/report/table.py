@@ -1,4 +1,4 @@
-"""table.json: the rows from which the terminal's and the README's table are made."""
+"""table.json: the rows from which the tables of the terminal, of MLflow and of the README are made."""
 
 from __future__ import annotations
 

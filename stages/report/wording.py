@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from evals.gate import words as gate
 from stages.report.models import Estimate
 
 DASH = "–"
@@ -42,12 +43,7 @@ def count(value: int | None) -> str:
 
 def size(bytes_: float | None, largest: float | None = None) -> str:
     """Bytes in powers of ten, `2.11 MB`; in the unit of `largest`, so that a column keeps to one unit."""
-    if bytes_ is None:
-        return DASH
-    power = min(4, int(math.log10(max(largest or bytes_, 1)) // 3))
-    if power == 0:
-        return f"{bytes_:.0f} B"
-    return f"{significant(bytes_ / 1000**power)} {('kB', 'MB', 'GB', 'TB')[power - 1]}"
+    return DASH if bytes_ is None else gate.size(bytes_, largest, significant)
 
 
 def interval(found: Estimate | None, kind: str) -> str:

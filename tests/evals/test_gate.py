@@ -241,7 +241,7 @@ def test_a_run_that_changes_nothing_does_not_promote_the_second_best() -> None:
     decision = decide(entries, CHAMPION, POLICY)
     assert {item["verdict"] for item in decision["candidates"].values()} == {"pass"}
     assert decision["winner"] is None
-    assert "the smallest (10 bytes) of 2 that passed; it is the champion" in decision["winner_reason"]
+    assert "the smallest (10 B) of 2 that passed; it is the champion" in decision["winner_reason"]
     best = decide(entries, CHAMPION, dataclasses.replace(POLICY, winner="best"))
     assert best["winner"] == "large"
 

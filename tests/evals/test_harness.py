@@ -149,6 +149,25 @@ def test_shots_stand_before_the_item_and_are_used(tokenizer: Any) -> None:
     assert all(a.prompt_hash != b.prompt_hash for a, b in zip(zero.items, found.items, strict=True))
 
 
+def test_shots_and_items_of_equal_ids_are_told_apart(tokenizer: Any) -> None:
+    """Both splits of a task number their records from 0."""
+    task = _task("words", ["да", "нет"], ("да", "нет"))
+    shots = (replace(task.test[0], instruction="Образец {word}:", inputs={"word": "мост"}),)
+    prepared = harness.configured(replace(task, shots=shots))
+    contexts = [prepared.fewshot_context(doc, 1) for doc in prepared.eval_docs]
+    assert contexts == [f"Образец мост: да\n\n{prompt}" for prompt in _prompts(task)]
+
+    cloze = _cloze(["A", "B"])
+    first = cloze.test[0]
+    other = replace(first, inputs={**first.inputs, "option_a": "мост", "option_b": "окно"})
+    prepared = harness.configured(replace(cloze, shots=(other,)))
+    shown = f"{_prompts(cloze)[0]} мост\n\n"
+    assert [prepared.fewshot_context(doc, 1) for doc in prepared.eval_docs] == [
+        shown + prompt for prompt in _prompts(cloze)
+    ]
+    assert [prepared.doc_to_choice(doc) for doc in prepared.eval_docs] == [["кот", "лес"], ["дом", "мост"]]
+
+
 def test_a_frame_replaces_every_turn_but_the_first(tokenizer: Any) -> None:
     layout = Layout(frame="{word}:", shot_suffix="\nСлово:")
     task = _task("words", ["да", "нет", "да"], ("да", "нет"), layout=layout)

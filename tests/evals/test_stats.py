@@ -137,12 +137,6 @@ def test_bounds_cover_bits_per_character_of_few_documents() -> None:
     assert covered / 300 >= 0.89
 
 
-def test_wilson_matches_its_published_example() -> None:
-    """Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263."""
-    assert stats.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert stats.wilson_interval(0, 0) == (0, 1)
-
-
 def test_required_clusters_is_the_power_formula() -> None:
     """One-sided 0.05, power 0.8, 10 % discordant pairs: 2 points need 1,546 items, 5 points 247."""
     difference = stats.Difference(0, -0.1, 0.1, math.sqrt(0.1 / 500), 500, 500)

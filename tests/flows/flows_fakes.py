@@ -50,7 +50,7 @@ stages:
   gate:
     cmd: python make.py gate
     deps: [champion.json, out/evaluate, out/quantize]
-    outs: [out/gate]
+    outs: [out/gate, out/report]
 """
 
 MAKE_PY = """\
@@ -92,11 +92,18 @@ def scores(total: float) -> dict[str, Any]:
 
 def measures(size: int) -> dict[str, Any]:
     """measures.json with one prompt length."""
-    latency = {
-        "latency_ms": {"p50": 12.5, "p95": 15.0},
+    prompts = {"1": times(12.5)}
+    return {"device": "cpu", "bytes": size, "bits_per_weight": 16.0, "machine": {}, "prompts": prompts}
+
+
+def times(latency: float) -> dict[str, Any]:
+    """One prompt length of measures.json."""
+    return {
+        "ttft_ms": {"p50": 1.5, "p95": 2.0},
+        "latency_ms": {"p50": latency, "p95": 15.0},
+        "prefill_tokens_per_s": {"p50": 800.0},
         "decode_tokens_per_s": {"p50": 80.0, "ci": [70.0, 90.0]},
     }
-    return {"device": "cpu", "bytes": size, "bits_per_weight": 16.0, "prompts": {"1": latency}}
 
 
 def decision(root: Path, winner: str | None, champion: dict[str, Any]) -> dict[str, Any]:
@@ -168,6 +175,7 @@ def stage(name: str, cell: str = "") -> None:
     elif name == "gate":
         told = json.loads(Path("champion.json").read_text(encoding="utf-8"))
         write(out / "gate" / "decision.json", decision(Path(), CANDIDATES[0], told))
+        report(Path())
 
 
 def environment() -> dict[str, str]:
@@ -217,6 +225,18 @@ def decide(root: Path, winner: str | None = CANDIDATES[0]) -> None:
     """Let the gate decide against the champion that champion.json names."""
     told = json.loads((root / "champion.json").read_text(encoding="utf-8"))
     write(root / "out" / "gate" / "decision.json", decision(root, winner, told))
+    report(root)
+
+
+def report(root: Path) -> None:
+    """table.json of what lies under out/, as the stage `report` makes it."""
+    from stages.report.models import read_models
+    from stages.report.table import table
+
+    out = root / "out"
+    decided = json.loads((out / "gate" / "decision.json").read_text(encoding="utf-8"))
+    models = read_models(CANDIDATES, decided, {name: out / name for name in ("evaluate", "judge", "measure")})
+    write(out / "report" / "table.json", table(models, decided))
 
 
 def retrained(root: Path, seed: int) -> None:

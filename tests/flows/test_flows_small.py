@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -88,7 +89,8 @@ def test_commit_takes_the_two_files_and_nothing_else(root: Path, monkeypatch: py
 
 def test_the_table_shows_intervals_verdicts_and_what_is_missing(root: Path) -> None:
     (root / "out/judge/adapt-ternary/summary.json").unlink()
-    found = results.read()
+    fakes.report(root)
+    found = table.read(results.read())
     assert table.header(found)[5] == "p50 ms (1)"
     rows = {row[0]: row for row in table.rows(found)}
     assert rows["adapt-bf16"][1:] == [
@@ -106,17 +108,18 @@ def test_the_table_shows_intervals_verdicts_and_what_is_missing(root: Path) -> N
 
 @pytest.mark.parametrize(
     ("prompts", "latency"),
-    [({"1": {"latency_ms": {"p50": 9.0}}, "512": None}, "9.0"), ({"1": None, "512": None}, "-"), (None, "-")],
+    [({"1": fakes.times(9.0), "512": None}, "9.0"), ({"1": None, "512": None}, "-"), (None, "-")],
 )
 def test_prompts_that_a_model_has_no_room_for_are_dashes(
     root: Path, capsys: pytest.CaptureFixture[str], prompts: object, latency: str
 ) -> None:
     fakes.write(root / "out/measure/champion/measures.json", {**fakes.measures(2000), "prompts": prompts})
-    found = results.read()
+    fakes.report(root)
+    found = table.read(results.read())
     assert table.header(found)[5] == "p50 ms (1)"
     assert [row[5] for row in table.rows(found)] == ["12.5", "12.5", latency]
-    assert results.cell_metrics(found.cells["champion"])["model/bytes"] == 2000
-    table.render(found)
+    assert results.cell_metrics(results.read().cells["champion"])["model/bytes"] == 2000
+    table.render(results.read())
     assert "champion" in capsys.readouterr().out
 
 
@@ -126,6 +129,30 @@ def test_the_rendered_table_names_winner_and_reasons(root: Path, capsys: pytest.
     assert "adapt-ternary: total: 0.2 below its parent" in told
     assert "Winner: adapt-bf16. the smallest that passed" in told
     assert told.rstrip().endswith("promoted")
+
+
+def test_a_table_of_another_decision_is_refused(root: Path) -> None:
+    before = (root / "out/report/table.json").read_bytes()
+    fakes.decide(root, winner=None)
+    table.read(results.read())
+    (root / "out/report/table.json").write_bytes(before)
+    with pytest.raises(
+        UserError, match=r"out/report/table\.json: not about the gate's decision; run `dvc repro"
+    ):
+        table.read(results.read())
+    (root / "out/report/table.json").unlink()
+    with pytest.raises(UserError, match=r"out/report/table\.json: no such file"):
+        table.read(results.read())
+
+
+def test_the_table_is_that_of_the_report(root: Path) -> None:
+    """What a person reads in the terminal is what table.json holds, not another computation."""
+    file = root / "out/report/table.json"
+    told = json.loads(file.read_text(encoding="utf-8"))
+    told["rows"][1]["bytes"] = 2_110_000
+    fakes.write(file, told)
+    shown = {row[0]: row[4] for row in table.rows(table.read(results.read()))}
+    assert shown == {"adapt-bf16": "2.11 MB", "adapt-ternary": "1.00 kB", "champion": "2.00 kB"}
 
 
 def test_the_key_depends_on_every_published_number(root: Path) -> None:
@@ -215,46 +242,43 @@ def test_ask_answers_greedily_and_knows_its_room(tmp_path: Path) -> None:
         ask.answer(tmp_path, "Moscow", 4, threads=1)
 
 
-def test_the_plan_counts_a_config_as_transformers_does(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, Qwen2Config
-
-    config = Qwen2Config(
-        vocab_size=100,
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
-    config.save_pretrained(tmp_path)
-    model = AutoModelForCausalLM.from_config(config)
-    # Biases of q, k and v are all that the count leaves out.
-    biases = sum(value.numel() for name, value in model.named_parameters() if name.endswith("bias"))
-    counted = plan.read_model(tmp_path / "config.json")
-    assert counted.parameters == sum(value.numel() for value in model.parameters()) - biases
-    assert (counted.layers, counted.hidden, counted.vocab) == (3, 64, 100)
+def shown_plan(root: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, dict[str, object]]) -> None:
+    """`gorn run --dry-run` with `changes` to the blocks of params.yaml, on a machine of 1 TFLOP/s."""
+    values = yaml.safe_load((fakes.REPO / "params.yaml").read_text(encoding="utf-8"))
+    for block, changed in changes.items():
+        values[block] |= changed
+    (root / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    monkeypatch.setattr(plan.graph, "stages", list)
+    monkeypatch.setattr(plan.graph, "changed", set)
+    monkeypatch.setattr(plan, "matrix_speed", lambda *_: 1e12)
+    monkeypatch.setattr(plan, "memory_available", lambda _: (400_000_000, "memory"))
+    plan.show(force=False)
 
 
-def test_the_plan_follows_the_parameters() -> None:
-    params = load(fakes.REPO / "params.yaml")
-    planned = {one.stage: one for one in plan.trainings(params)}
-    assert list(planned) == ["base", "pretrain", "adapt", "distill", "judge_model"]
-    assert planned["pretrain"].tokens == params.pretrain.training.tokens
-    assert planned["adapt"].parameters < planned["distill"].parameters < planned["pretrain"].parameters
-    doubled = params.pretrain.training.model_copy(
-        update={"batch_size": params.pretrain.training.batch_size * 2}
-    )
-    bigger = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"training": doubled})})
-    assert {one.stage: one for one in plan.trainings(bigger)}["pretrain"].memory > planned["pretrain"].memory
+def test_the_plan_takes_a_vocabulary_that_is_too_large_for_the_judge(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bootstrap = load(fakes.REPO / "params.yaml").base.bootstrap
+    assert bootstrap is not None
+    larger = {**bootstrap.model_dump(), "parameters": 20_000_000}
+    changes = {"tokens": {"vocab_size": 32_000}, "base": {"bootstrap": larger}}
+    shown_plan(root, monkeypatch, changes)
+    told = capsys.readouterr().out
+    lines = {line.split()[1]: line for line in told.splitlines() if line.startswith("│")}
+    assert list(lines) == ["base", "pretrain", "adapt", "distill", "judge_model"]
+    assert ["(too much)" in line for line in lines.values()] == [True, True, False, True, False]
+    assert all("about" in line for line in lines.values())
+    assert "Weights of the candidates: adapt-bf16 " in told
 
 
-def test_the_plan_leaves_out_a_base_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    params = load(fakes.REPO / "params.yaml")
-    absent = params.base.model_copy(update={"source": "hub", "path": "nobody/nothing", "bootstrap": None})
-    stages = [one.stage for one in plan.trainings(params.model_copy(update={"base": absent}))]
-    assert "pretrain" not in stages
+def test_the_plan_of_a_base_that_is_not_here_has_gaps(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown_plan(root, monkeypatch, {"base": {"source": "hub", "path": "nobody/nothing", "bootstrap": None}})
+    told = capsys.readouterr().out
+    (line,) = [line for line in told.splitlines() if " pretrain " in line]
+    assert line.split()[3] == "-" and "about" not in line
+    assert "The base `nobody/nothing` is not on this machine yet" in " ".join(told.split())
 
 
 @pytest.mark.parametrize(

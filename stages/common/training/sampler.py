@@ -28,24 +28,33 @@ GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True)
 class Batch:
-    """`inputs_BT`, `targets_BT` and `positions_BT` as int64; `subset_tokens`: tokens per subset."""
+    """`inputs_BT`, `targets_BT` and `positions_BT` as int64; `subset_tokens`: tokens per subset.
+
+    `weights_BT` (float32): of each target in a weighted loss; None where all count the same.
+    """
 
     inputs_BT: torch.Tensor
     targets_BT: torch.Tensor
     positions_BT: torch.Tensor
     subset_tokens: Mapping[str, int]
+    weights_BT: torch.Tensor | None = None
 
     def to(self, device: str) -> Batch:
         """The same batch on `device`."""
         inputs, targets, places = (
             tensor.to(device) for tensor in (self.inputs_BT, self.targets_BT, self.positions_BT)
         )
-        return Batch(inputs, targets, places, self.subset_tokens)
+        weights = None if self.weights_BT is None else self.weights_BT.to(device)
+        return Batch(inputs, targets, places, self.subset_tokens, weights)
 
     def split(self, parts: int) -> list[Batch]:
         """`parts` batches of equally many rows; their token counts stay with the whole."""
-        chunks = (tensor.chunk(parts) for tensor in (self.inputs_BT, self.targets_BT, self.positions_BT))
-        return [Batch(inputs, targets, places, {}) for inputs, targets, places in zip(*chunks, strict=True)]
+        inputs, targets, places = (
+            tensor.chunk(parts) for tensor in (self.inputs_BT, self.targets_BT, self.positions_BT)
+        )
+        weights = [None] * len(inputs) if self.weights_BT is None else self.weights_BT.chunk(parts)
+        chunks = zip(inputs, targets, places, weights, strict=True)
+        return [Batch(own, following, place, {}, weight) for own, following, place, weight in chunks]
 
 
 class Batches(Protocol):

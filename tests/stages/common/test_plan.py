@@ -4,6 +4,7 @@ known.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,10 @@ def test_sizes_of_the_default_run() -> None:
 
 def test_time_scales_from_the_measured_speed() -> None:
     params = _params()
-    rows = _rows(params, speed=10_000)
-    assert rows["pretrain"].seconds == pytest.approx(params.pretrain.training.tokens / 10_000)
-    assert rows["adapt"].seconds < params.adapt.training.tokens / 10_000
+    rows = _rows(params, speed=1e9)
+    pretrain, adapt = rows["pretrain"], rows["adapt"]
+    assert pretrain.seconds == pytest.approx(6e-9 * pretrain.parameters * pretrain.tokens, rel=0.15)
+    assert adapt.seconds / adapt.tokens < pretrain.seconds / pretrain.tokens
     assert all(row.seconds is None for row in plan(params))
 
 
@@ -77,7 +79,15 @@ def test_candidates_take_the_bytes_that_lowbit_writes(tmp_path: Path) -> None:
         assert rows[f"quantize adapt-{recipe}"].weight_bytes == weights.stat().st_size - header
 
 
-def test_activations_are_close_to_what_autograd_keeps() -> None:
+def test_the_judge_is_planned_with_its_own_vocabulary() -> None:
+    """A tokenizer too large for the judge's budget is not the judge's."""
+    values = _params().base.bootstrap.model_dump() | {"parameters": 20_000_000}
+    params = _params(tokens={"vocab_size": 32_000}, base={"bootstrap": values})
+    assert _rows(params)["judge_model"] == _rows(_params())["judge_model"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_activations_are_close_to_what_autograd_keeps(precision: str) -> None:
     from stages.common.training.losses import cross_entropy
     from stages.common.training.sampler import Batch
 
@@ -92,9 +102,10 @@ def test_activations_are_close_to_what_autograd_keeps() -> None:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
         loss = cross_entropy(model, batch)
-    estimate = 4 * _Model(model).activation_elements(256)
+    estimate = _Model(model).activation_bytes(256, precision)
     assert loss.isfinite()
     assert 0.6 < estimate / sum(kept.values()) < 1.6
 
@@ -129,6 +140,46 @@ def test_accumulation_lowers_activations_only() -> None:
     ]
     assert parts.activation_bytes * 4 == pytest.approx(whole.activation_bytes, rel=0.01)
     assert (parts.flops, parts.optimiser_bytes) == (whole.flops, whole.optimiser_bytes)
+    assert whole.memory - parts.memory == whole.activation_bytes - parts.activation_bytes
+
+
+QWEN_05B = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "vocab_size": 151_936,
+    "tie_word_embeddings": True,
+}
+QWEN_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18_944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152_064,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.mark.parametrize(("profile", "config"), [("qwen2.5-0.5b", QWEN_05B), ("t-lite", QWEN_7B)])
+def test_a_profile_says_what_memory_its_trainings_take(
+    tmp_path: Path, profile: str, config: dict[str, Any]
+) -> None:
+    from transformers import Qwen2Config
+
+    Qwen2Config(**config).save_pretrained(tmp_path)
+    text = (ROOT / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    values["base"] |= {"source": "local", "path": str(tmp_path)}
+    rows = _rows(parse(values, profile))
+    memory = {stage: round((rows[stage].memory or 0) / 1e9) for stage in ("pretrain", "adapt", "distill")}
+    header = text.partition("\n\n")[0]
+    (gpu,) = re.findall(r"one GPU of (\d+) GB", header)
+    assert max(memory.values()) < int(gpu)
+    for stage, taken in memory.items():
+        assert re.search(rf"{stage}\b[^.,;]*\b{taken} GB", header.replace("\n# ", " ")), (stage, taken)
 
 
 def test_a_local_base_that_does_not_exist() -> None:

@@ -60,7 +60,7 @@ def test_an_epoch_shows_every_text_once_and_whole(lengths: list[int], batch_size
     step = 0
     while len(seen) < sum(lengths):
         batch = rows.batch(step)
-        for inputs, targets, weights in zip(batch.inputs, batch.targets, batch.weights, strict=True):
+        for inputs, targets, weights in zip(batch.inputs_BT, batch.targets_BT, batch.weights_BT, strict=True):
             used = weights > 0
             assert (targets[used][:-1] == inputs[used][1:]).all()
             seen += [token for token in inputs[used].tolist() if token != EOS]
@@ -70,17 +70,17 @@ def test_an_epoch_shows_every_text_once_and_whole(lengths: list[int], batch_size
 
 def test_only_the_verdict_weighs_more_and_padding_nothing() -> None:
     batch = Rows(texts([4]), EOS, 1, 16, 0).batch(0)
-    assert batch.inputs[0, :6].tolist() == [EOS, 1, 2, 3, 4, EOS]
-    assert batch.targets[0, :5].tolist() == [1, 2, 3, 4, EOS]
-    assert batch.weights[0].tolist() == [1.0, 1.0, 1.0, VERDICT_WEIGHT, 1.0] + [0.0] * 11
+    assert batch.inputs_BT[0, :6].tolist() == [EOS, 1, 2, 3, 4, EOS]
+    assert batch.targets_BT[0, :5].tolist() == [1, 2, 3, 4, EOS]
+    assert batch.weights_BT[0].tolist() == [1.0, 1.0, 1.0, VERDICT_WEIGHT, 1.0] + [0.0] * 11
     assert batch.subset_tokens == {"judging": 5}
 
 
 def test_batches_are_a_function_of_the_step() -> None:
     one, other = (Rows(texts([5] * 40), EOS, 2, 16, 3) for _ in range(2))
     other.batch(0)
-    assert torch.equal(one.batch(7).inputs, other.batch(7).inputs)
-    assert not torch.equal(one.batch(7).inputs, one.batch(8).inputs)
+    assert torch.equal(one.batch(7).inputs_BT, other.batch(7).inputs_BT)
+    assert not torch.equal(one.batch(7).inputs_BT, one.batch(8).inputs_BT)
 
 
 def test_texts_longer_than_a_row_are_refused() -> None:

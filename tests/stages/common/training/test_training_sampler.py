@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,17 @@ def test_any_step_first_gives_the_same_batch(shards: Shards) -> None:
         assert torch.equal(late.inputs_BT, batches[step].inputs_BT)
         assert torch.equal(late.targets_BT, batches[step].targets_BT)
         assert late.subset_tokens == batches[step].subset_tokens
+
+
+def test_parts_of_a_batch_are_its_rows_with_their_weights(shards: Shards) -> None:
+    plain = _sampler(shards).batch(0)
+    assert [part.weights_BT for part in plain.split(2)] == [None, None]
+    weighted = replace(plain, weights_BT=torch.arange(64.0).view(4, 16)).to("cpu")
+    parts = weighted.split(2)
+    for name in ("inputs_BT", "targets_BT", "positions_BT", "weights_BT"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(weighted, name))
+    assert weighted.subset_tokens == plain.subset_tokens
+    assert [part.subset_tokens for part in parts] == [{}, {}]
 
 
 def test_another_seed_gives_another_order(shards: Shards) -> None:
