@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flows.registry import Registry, Version, file_lock
-from flows.settings import CHAMPION_FILE, STATE, champion_folder, model_store
+from flows.settings import STATE, champion_folder, model_store
 from stages.common.atomic import atomic_folder, read_json, write_json
+from stages.common.champion import CHAMPION_FILE
 from stages.common.errors import UserError
 
 BASE = "out/base"

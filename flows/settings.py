@@ -10,7 +10,6 @@ from stages.common import environment
 from stages.common.errors import UserError
 
 STATE = Path(".gorn")
-CHAMPION_FILE = Path("champion.json")
 DECISION_FILE = Path("out/gate/decision.json")
 LOCK_FILE = Path("dvc.lock")
 PROFILES = Path("profiles")
