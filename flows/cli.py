@@ -129,10 +129,10 @@ def fail(command: str, error: Exception, verbose: bool) -> int:
     """Say `error` in one line, with its traceback when `verbose`; the exit status."""
     status = int(getattr(error, "exit_status", EXIT_OURS))
     if verbose:
-        traceback.print_exception(error)
+        sys.stderr.write(settings.shown("".join(traceback.format_exception(error))))
     kind = "" if status == EXIT_USER else f"internal error, {type(error).__name__}: "
     hint = "" if status == EXIT_USER or verbose else " (-v shows the traceback)"
-    sys.stderr.write(f"gorn {command}: {kind}{one_line(error)}{hint}\n")
+    sys.stderr.write(f"gorn {command}: {kind}{settings.shown(one_line(error))}{hint}\n")
     return status
 
 
