@@ -74,6 +74,13 @@ class Registry:
 
     def version(self, number: int) -> Version:
         """Version `number`. Raises `UserError` when the registry has none."""
+        found = self.find(number)
+        if found is None:
+            raise UserError(f"version {number}: `{self.model}` has none in the registry; see `gorn ui`")
+        return found
+
+    def find(self, number: int) -> Version | None:
+        """Version `number`, or None when the registry has none."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -81,9 +88,7 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise UserError(
-                f"version {number}: `{self.model}` has none in the registry; see `gorn ui`"
-            ) from error
+            return None
         return Version(int(found.version), dict(found.tags))
 
     def by_digest(self, digest: str) -> Version | None:
@@ -215,7 +220,7 @@ def _without_login(uri: str) -> str:
     MLflow puts the address into what it prints and raises, and Prefect keeps that in its logs.
     """
     parts = urlsplit(uri)
-    if not parts.scheme.startswith("http") or parts.password is None:
+    if not parts.scheme.startswith("http") or not parts.password:
         return uri
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)

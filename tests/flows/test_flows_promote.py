@@ -253,6 +253,41 @@ def test_the_champion_survives_the_loss_of_every_out(first: Registry) -> None:
     assert digest(Path(found.path)) == found.digest
 
 
+@pytest.mark.parametrize("named", [(3, "3" * 64), (1, "1" * 64)], ids=["no such version", "other bytes"])
+def test_a_champion_that_the_registry_lacks_is_not_replaced(
+    first: Registry, monkeypatch: pytest.MonkeyPatch, named: tuple[int, str]
+) -> None:
+    version, digest = named
+    told = champion.Champion(version, digest, f".gorn/champion/{digest}")
+    champion.write(told)
+    before = champion.CHAMPION_FILE.read_bytes()
+    with pytest.raises(
+        UserError,
+        match=rf"champion\.json: names version {version} .* sqlite:.*mlflow\.db does not have; point "
+        r"MLFLOW_TRACKING_URI at .* delete champion\.json and run `gorn champion fetch`",
+    ):
+        champion.refresh(first)
+    assert champion.CHAMPION_FILE.read_bytes() == before
+    champion.CHAMPION_FILE.unlink()
+    assert champion.refresh(first).version == 1
+
+
+def test_a_champion_is_not_put_back_to_the_base_by_an_empty_registry(registry: Registry) -> None:
+    champion.write(champion.Champion(1, "1" * 64, ".gorn/champion/1"))
+    with pytest.raises(UserError, match="names version 1"):
+        champion.refresh(registry)
+    assert champion.read().version == 1
+
+
+def test_a_clone_that_names_the_base_or_an_earlier_champion_follows_the_registry(second: Registry) -> None:
+    earlier = champion.read()
+    promote(second, manual=False)
+    for behind in (champion.Champion(), earlier):
+        champion.write(behind)
+        assert champion.refresh(second).version == 2
+        assert champion.read().version == 2
+
+
 def test_pull_gives_a_verified_folder(first: Registry, tmp_path: Path) -> None:
     target = tmp_path / "pulled" / "model"
     champion.pull(first, "champion", target)
