@@ -131,7 +131,7 @@ def test_the_rendered_table_names_winner_and_reasons(root: Path, capsys: pytest.
 def test_the_key_depends_on_every_published_number(root: Path) -> None:
     before = results.read().key()
     assert results.read().key() == before
-    fakes.write(root / "out/evaluate/champion/scores.json", fakes.scores(0.31))
+    fakes.write(root / "out/evaluate/champion/scores.json", fakes.scores(0.31, root / "out/base"))
     assert results.read().key() != before
 
 
