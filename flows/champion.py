@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flows.registry import Registry, Version, file_lock
-from flows.settings import CHAMPION_FILE, STATE, champion_folder, model_store
+from flows.settings import STATE, champion_folder, model_store, shown, tracking_uri
 from stages.common.atomic import atomic_folder, read_json, write_json
+from stages.common.champion import CHAMPION_FILE
 from stages.common.errors import UserError
 
 BASE = "out/base"
@@ -38,7 +39,7 @@ def read(file: Path = CHAMPION_FILE) -> Champion:
         return Champion(**value)
     except TypeError as error:
         raise UserError(
-            f"{file}: expected the keys version, digest and path; `gorn champion fetch` writes it"
+            f"{file}: expected the keys version, digest and path; delete it, `gorn champion fetch` writes it"
         ) from error
 
 
@@ -60,14 +61,34 @@ def of(version: Version | None) -> Champion:
 def refresh(registry: Registry) -> Champion:
     """Bring champion.json and `.gorn/champion/<digest>` in line with the registry.
 
-    Raises `UserError` when the bytes are nowhere to be found; champion.json then stays as it was.
+    Raises `UserError` when the bytes are nowhere to be found, or when champion.json names a version that this
+    registry never had; champion.json then stays as it was.
     """
+    _refuse_another_registry(registry)
     version = registry.alias("champion")
     champion = of(version)
     if version is not None:
         forget_others(fetch(version.digest))
     write(champion)
     return champion
+
+
+def _refuse_another_registry(registry: Registry) -> None:
+    """Raise `UserError` when champion.json names a version that `registry` never had: it is another one's.
+
+    To follow it would put the base, or another line of models, in the champion's place without a word. A
+    version that it has, but that reigns no more, is the ordinary case.
+    """
+    named = read() if CHAMPION_FILE.exists() else Champion()
+    if named.version is None:
+        return
+    known = registry.find(named.version)
+    if known is None or known.digest != named.digest:
+        raise UserError(
+            f"{CHAMPION_FILE}: names version {named.version} ({(named.digest or 'no digest')[:12]}), which "
+            f"{shown(tracking_uri())} does not have; point MLFLOW_TRACKING_URI at the registry that has it, "
+            f"or, to start over with this one, delete {CHAMPION_FILE} and run `gorn champion fetch`"
+        )
 
 
 def fetch(digest: str) -> Path:

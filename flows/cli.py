@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows import settings
-from stages.common.errors import EXIT_OURS, EXIT_USER, one_line
+from stages.common.errors import EXIT_OURS, EXIT_USER, UserError, one_line
 
 EXAMPLES = """examples:
   gorn run                          the whole way: corpus to promoted model
@@ -129,10 +129,12 @@ def fail(command: str, error: Exception, verbose: bool) -> int:
     """Say `error` in one line, with its traceback when `verbose`; the exit status."""
     status = int(getattr(error, "exit_status", EXIT_OURS))
     if verbose:
-        traceback.print_exception(error)
-    kind = "" if status == EXIT_USER else f"internal error, {type(error).__name__}: "
-    hint = "" if status == EXIT_USER or verbose else " (-v shows the traceback)"
-    sys.stderr.write(f"gorn {command}: {kind}{one_line(error)}{hint}\n")
+        sys.stderr.write(settings.shown("".join(traceback.format_exception(error))))
+    # What a stage says of a mistake of ours says so already.
+    told = status == EXIT_USER or isinstance(error, UserError)
+    kind = "" if told else f"internal error, {type(error).__name__}: "
+    hint = "" if told or verbose else " (-v shows the traceback)"
+    sys.stderr.write(f"gorn {command}: {kind}{settings.shown(one_line(error))}{hint}\n")
     return status
 
 

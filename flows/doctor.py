@@ -161,7 +161,7 @@ def stores() -> Iterator[Finding]:
     except UserError as error:
         yield Finding("bad", "mlflow", one_line(error))
     else:
-        yield Finding("ok", "mlflow", settings.tracking_uri())
+        yield Finding("ok", "mlflow", settings.shown(settings.tracking_uri()))
 
 
 def network() -> Iterator[Finding]:

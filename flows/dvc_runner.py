@@ -20,7 +20,8 @@ from typing import IO
 
 from flows.graph import label
 from flows.settings import tool
-from stages.common.errors import UserError
+from stages.common import environment
+from stages.common.errors import EXIT_OURS, EXIT_USER, UserError
 
 Emit = Callable[[str], None]
 
@@ -35,7 +36,14 @@ MAX_LINE = 2000
 
 
 class StageFailedError(UserError):
-    """The stage's own command failed: running it again would fail again."""
+    """The stage's own command failed: running it again would fail again. The words are the stage's own.
+
+    Its exit status is that of a mistake of ours where the stage says that it met one.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_status = EXIT_OURS if status == EXIT_OURS else EXIT_USER
 
 
 class LockHeldError(UserError):
@@ -51,8 +59,12 @@ class Outcome:
     seconds: float
 
 
-def reproduce(addressing: str, emit: Emit, folder: Path = Path(), force: bool = False) -> Outcome:
+def reproduce(
+    addressing: str, emit: Emit, folder: Path = Path(), force: bool = False, verbose: bool = False
+) -> Outcome:
     """Run `dvc --wait-for-lock repro --single-item addressing` once; `emit` gets every line of its output.
+
+    `verbose` lets the stage show the traceback of an error.
 
     Whatever ends this call early (an exception, a signal turned into one), the whole process group is ended
     first. Raises `LockHeldError` when another DVC process is in the way, `StageFailedError` with the stage's
@@ -72,6 +84,7 @@ def reproduce(addressing: str, emit: Emit, folder: Path = Path(), force: bool = 
     process = subprocess.Popen(
         command,
         cwd=folder,
+        env={**os.environ, environment.VERBOSE: "1"} if verbose else None,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -134,15 +147,19 @@ def failure(
     if not command_ran and any(LOCK_ERROR.match(line) for line in wrong):
         blocked = next(line for line in wrong if LOCK_ERROR.match(line))
         return LockHeldError(f"{name}: {blocked.removeprefix('ERROR: ')}")
+    failed = next(filter(None, map(FAILED.match, wrong)), None)
+    status_of_stage = int(failed["status"]) if failed else None
     own_words = [
         line for line in wrong if not line.startswith("ERROR: failed to reproduce") and not _is_hint(line)
     ]
     if own_words:
-        return StageFailedError(f"stage {name} failed: {own_words[-1].removeprefix('ERROR: ')}")
-    failed = next(filter(None, map(FAILED.match, wrong)), None)
+        return StageFailedError(
+            f"stage {name} failed: {own_words[-1].removeprefix('ERROR: ')}", status_of_stage
+        )
     if failed:
         return StageFailedError(
-            f"stage {name} failed without a word: `{failed['command']}` exited with {failed['status']}"
+            f"stage {name} failed without a word: `{failed['command']}` exited with {failed['status']}",
+            status_of_stage,
         )
     detail = wrong[-1].removeprefix("ERROR: ") if wrong else f"dvc exited with {status}"
     return StageFailedError(f"stage {name} failed: {detail}")

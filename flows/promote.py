@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -42,20 +43,16 @@ def promote(registry: Registry, manual: bool, number: int | None = None) -> Prom
             return Promotion(
                 "already", current.number, f"{name} is the champion already (version {current.number})"
             )
-        if "rolled_back" in version.tags and number is None:
-            raise NotPromotedError(
-                f"{name} (version {version.number}) was rolled back on {version.tags['rolled_back']}; "
-                f"`gorn promote --version {version.number}` promotes it all the same"
-            )
-        if manual and not version.approved:
-            registry.point("challenger", version.number)
-            raise NotPromotedError(
-                f"{name} (version {version.number}) waits as challenger: set its tag approved=true in MLflow "
-                "(`gorn ui`), then `gorn promote`"
-            )
+        _refuse_held(registry, name, version, manual, named=number is not None)
         champion.keep(version.digest)
-        _move(registry, "promote", current, version, previous=current.number if current else None)
-        registry.untag(version.number, "rolled_back")
+
+        def still_valid() -> int | None:
+            now = registry.alias("champion")
+            refuse_stale(decision, now)
+            _refuse_held(registry, name, registry.version(version.number), manual, named=number is not None)
+            return now.number if now else None
+
+        _move(registry, "promote", current, version, still_valid)
         before = f"version {current.number}" if current else "the base model"
         return Promotion(
             "promoted",
@@ -106,6 +103,21 @@ def _chosen(registry: Registry, decision: dict[str, Any], number: int | None) ->
     )
 
 
+def _refuse_held(registry: Registry, name: str, version: Version, manual: bool, named: bool) -> None:
+    """Raise `NotPromotedError` when `version` was rolled back and nobody `named` it, or needs a person."""
+    if "rolled_back" in version.tags and not named:
+        raise NotPromotedError(
+            f"{name} (version {version.number}) was rolled back on {version.tags['rolled_back']}; "
+            f"`gorn promote --version {version.number}` promotes it all the same"
+        )
+    if manual and not version.approved:
+        registry.point("challenger", version.number)
+        raise NotPromotedError(
+            f"{name} (version {version.number}) waits as challenger: set its tag approved=true in MLflow "
+            "(`gorn ui`), then `gorn promote`"
+        )
+
+
 def rollback(registry: Registry) -> Promotion:
     """Make `previous` the champion again: one step. The version that leaves is marked, so that no flow
     promotes it again.
@@ -116,9 +128,16 @@ def rollback(registry: Registry) -> Promotion:
         current, previous = registry.alias("champion"), registry.alias("previous")
         if current is None or previous is None:
             raise UserError("nothing to roll back to: the registry has no alias `previous`")
-        _move(registry, "rollback", current, previous, previous=None)
-        registry.tag(current.number, {"rolled_back": today()})
-        registry.untag(current.number, "approved")
+        seen = current.number, previous.number
+
+        def still_valid() -> None:
+            now = registry.aliases()
+            if (now["champion"], now["previous"]) != seen:
+                raise UserError(
+                    "somebody else moved the champion meanwhile; nothing was rolled back, look into `gorn ui`"
+                )
+
+        _move(registry, "rollback", current, previous, still_valid)
         return Promotion(
             "rolled back",
             previous.number,
@@ -132,15 +151,22 @@ def today() -> str:
 
 
 def _move(
-    registry: Registry, action: str, current: Version | None, target: Version, previous: int | None
+    registry: Registry,
+    action: str,
+    current: Version | None,
+    target: Version,
+    still_valid: Callable[[], int | None],
 ) -> None:
     """Move the aliases and champion.json to `target` in one Prefect transaction.
 
-    Any error puts all of it back.
+    `still_valid` is asked under the claim, because another machine may have moved the champion since: it
+    raises, or names the version for `previous`. Any error puts all of it back.
     """
     from prefect.transactions import transaction
 
-    before = registry.aliases()
+    # Before the claim: copying takes its time, and nobody believes in a claim that is too old.
+    champion.fetch(target.digest)
+    before: dict[str, int | None] = {}
     told = champion.read()
     undone: list[str] = []
 
@@ -156,10 +182,11 @@ def _move(
     started: list[str] = []
     try:
         with registry.claim(action, current.number if current else None, target.number) as run, transaction():
+            previous = still_valid()
+            before.update(registry.aliases())
             with transaction() as step:
                 step.stage(None, on_rollback_hooks=[restore_file])
                 started.append("file")
-                champion.fetch(target.digest)
                 champion.write(champion.of(target))
             with transaction() as step:
                 step.stage(None, on_rollback_hooks=[restore_aliases])
@@ -169,10 +196,7 @@ def _move(
                     registry.point("challenger", None)
                 registry.point("champion", target.number)
             _verify(registry, target)
-            origin = str(current.number) if current else "base"
-            registry.tag(
-                target.number, {"promoted_from": origin, "promoted_on": today(), "promotion_run": run}
-            )
+            _mark(registry, action, current, target, run)
     except Exception as error:
         # Prefect only logs a rollback hook that fails; a half-moved champion must not go unnoticed.
         stuck = [name for name in started if name not in undone]
@@ -182,6 +206,21 @@ def _move(
                 f"set the aliases in the MLflow UI to {before} and run `gorn champion fetch`"
             ) from error
         raise
+
+
+def _mark(registry: Registry, action: str, current: Version | None, target: Version, run: str) -> None:
+    """Say in the tags who came and who left; last, because tags are not put back."""
+    origin = str(current.number) if current else "base"
+    tags = {"promoted_from": origin, "promoted_on": today(), "promotion_run": run}
+    if target.approved:
+        tags["approved_on"] = today()
+    registry.tag(target.number, tags)
+    if action == "rollback" and current is not None:
+        registry.tag(current.number, {"rolled_back": today()})
+        registry.untag(current.number, "approved")
+    registry.untag(target.number, "rolled_back")
+    # An approval is good for one promotion; the next one wants a person again.
+    registry.untag(target.number, "approved")
 
 
 def _verify(registry: Registry, target: Version) -> None:

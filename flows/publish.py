@@ -38,8 +38,8 @@ class Published:
 def publish(registry: Registry, params: Params, results: Results) -> Published:
     """Record the parent run, its children per stage and candidate, and the versions of passing candidates.
 
-    A run that was cut off half way is removed and written again. Raises `UserError` when a checkpoint on disk
-    is not the one that the gate judged.
+    A run that was cut off half way is removed and written again. `flows.results.read` has made sure that
+    `results` are those of the checkpoints that the gate judged.
     """
     key = results.key()
     with file_lock(STATE / "publish.lock"):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from flows import settings
 from stages.common.errors import UserError, one_line
@@ -73,6 +74,13 @@ class Registry:
 
     def version(self, number: int) -> Version:
         """Version `number`. Raises `UserError` when the registry has none."""
+        found = self.find(number)
+        if found is None:
+            raise UserError(f"version {number}: `{self.model}` has none in the registry; see `gorn ui`")
+        return found
+
+    def find(self, number: int) -> Version | None:
+        """Version `number`, or None when the registry has none."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -80,9 +88,7 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise UserError(
-                f"version {number}: `{self.model}` has none in the registry; see `gorn ui`"
-            ) from error
+            return None
         return Version(int(found.version), dict(found.tags))
 
     def by_digest(self, digest: str) -> Version | None:
@@ -183,6 +189,7 @@ def connect(promotion: PromotionBlock) -> Registry:
     for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}.items():
         os.environ.setdefault(name, value)
     try:
+        uri = _without_login(uri)
         with file_lock(_store_lock(uri, "open")):
             import mlflow
             from mlflow import MlflowClient
@@ -198,12 +205,26 @@ def connect(promotion: PromotionBlock) -> Registry:
             client.search_experiments(max_results=1)
             client.search_registered_models(max_results=1)
     except Exception as error:  # MLflow lets the errors of SQLAlchemy, sqlite3, urllib3 and its own through
-        reason = one_line(error)
+        reason = settings.shown(one_line(error))
         short = reason if len(reason) <= 300 else reason[:300] + "..."
         raise UserError(
-            f"tracking store {uri}: cannot be opened ({short}); check MLFLOW_TRACKING_URI and its rights"
+            f"tracking store {settings.shown(uri)}: cannot be opened ({short}); "
+            "check MLFLOW_TRACKING_URI and its rights"
         ) from error
     return Registry(client, promotion)
+
+
+def _without_login(uri: str) -> str:
+    """`uri` without the login of a web server, which goes into the variables that MLflow reads.
+
+    MLflow puts the address into what it prints and raises, and Prefect keeps that in its logs.
+    """
+    parts = urlsplit(uri)
+    if not parts.scheme.startswith("http") or not parts.password:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _store_lock(uri: str, purpose: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.settings import DECISION_FILE
+from stages.common import checkpoint
 from stages.common.atomic import read_json
 from stages.common.errors import UserError
 from stages.common.hashing import sha256_json
@@ -80,7 +81,10 @@ def read_decision(path: Path = DECISION_FILE) -> dict[str, Any]:
 
 
 def read(out: Path = Path("out")) -> Results:
-    """Everything under `out` that publishing needs. Raises `UserError` when the gate has not decided yet."""
+    """Everything under `out` that publishing needs.
+
+    Raises `UserError` when the gate has not decided yet, or decided about others than those that lie there.
+    """
     decision = read_decision(out / "gate" / "decision.json")
     names = [*sorted(decision["candidates"]), CHAMPION]
     cells = {
@@ -92,8 +96,30 @@ def read(out: Path = Path("out")) -> Results:
         )
         for name in names
     }
+    for cell in cells.values():
+        _refuse_other(decision, cell, out)
     trainings = {name: _optional(out / name / "training.json") for name in TRAINED}
     return Results(decision, cells, {name: value for name, value in trainings.items() if value}, out)
+
+
+def _refuse_other(decision: dict[str, Any], cell: Cell, out: Path) -> None:
+    """Raise `UserError` when scores or checkpoint of `cell` are not those that the gate judged.
+
+    So it is after a `dvc repro` that stopped before the gate.
+    """
+    found = {out / "evaluate" / cell.name / "scores.json": cell.scores.get("model", {}).get("digest")}
+    if cell.name == CHAMPION:
+        judged = decision["champion"].get("compared")
+    else:
+        judged = decision["candidates"][cell.name].get("digest")
+        folder = out / "quantize" / cell.name
+        found[folder] = checkpoint.digest(folder) if folder.is_dir() else None
+    for path, digest in found.items():
+        if digest is not None and digest != judged:
+            raise UserError(
+                f"{path}: of checkpoint {digest[:12]}, but the gate judged {(judged or 'none')[:12]}; "
+                "run `dvc repro` to its end, then `gorn publish`"
+            )
 
 
 def _optional(path: Path) -> dict[str, Any]:

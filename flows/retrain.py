@@ -50,7 +50,7 @@ def stage(addressing: str, display: Display, force: bool) -> object:
         display.line(line)
 
     try:
-        outcome = reproduce(addressing, emit, force=force)
+        outcome = reproduce(addressing, emit, force=force, verbose=display.verbose)
     except LockHeldError as error:
         display.note(f"{one_line(error)}; waiting")
         raise

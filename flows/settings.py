@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from stages.common import environment
 from stages.common.errors import UserError
 
 STATE = Path(".gorn")
-CHAMPION_FILE = Path("champion.json")
 DECISION_FILE = Path("out/gate/decision.json")
 LOCK_FILE = Path("dvc.lock")
 PROFILES = Path("profiles")
+
+# After `scheme://user:` up to the last @ of the word, for a password may hold one; or as an option.
+PASSWORD = re.compile(r"(://[^\s/:@]*:)\S+(?=@)|([?&]password=)[^\s&]+")
 
 # Prefect's own limit is 20 s; a cold start on a busy two-core machine was seen to need 24 s.
 PREFECT_STARTUP_SECONDS = 180
@@ -40,6 +43,11 @@ def tracking_uri() -> str:
 def own_store() -> str:
     """The tracking store of this checkout, used when nothing else is named."""
     return f"sqlite:///{(STATE / 'mlflow.db').resolve()}"
+
+
+def shown(text: str) -> str:
+    """`text` for people to read: passwords in addresses, such as the tracking store's, are masked."""
+    return PASSWORD.sub(r"\1\2***", text)
 
 
 def artifact_root() -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from flows.settings import CHAMPION_FILE, LOCK_FILE
+from flows.settings import LOCK_FILE
+from stages.common.champion import CHAMPION_FILE
 from stages.common.errors import UserError
 from stages.common.hashing import sha256_file
 

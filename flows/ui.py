@@ -119,7 +119,7 @@ def run(mlflow_port: int, prefect_port: int) -> None:
     with ending_children():
         servers = [start_prefect(prefect_port)]
         registry = connect(load().promotion)
-        url = settings.tracking_uri() if remote else f"http://{ports.HOST}:{mlflow_port}"
+        url = settings.shown(settings.tracking_uri()) if remote else f"http://{ports.HOST}:{mlflow_port}"
         if remote:
             print(f"MLflow   {url} (MLFLOW_TRACKING_URI)", flush=True)
         else:

@@ -15,6 +15,8 @@ QUIET = {
     "TQDM_MININTERVAL": "1",
 }
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+# Set to anything, it does for a stage what `-v` does; `gorn run -v` sets it, for DVC stands between the two.
+VERBOSE = "GORN_VERBOSE"
 # glibc gives freed tensors back to the kernel after every step unless told otherwise.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import traceback
@@ -80,7 +81,13 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage.name}", description=stage.run.__doc__)
     if stage.cells:
         parser.add_argument("cell", help="which cell of the matrix, as in dvc.yaml")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        default=bool(os.environ.get(environment.VERBOSE)),
+        help="show the traceback of an error",
+    )
     arguments = parser.parse_args(argv)
     try:
         params = load()

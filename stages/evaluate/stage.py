@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages.common.atomic import read_json, write_json
-from stages.common.errors import UserError
+from stages.common import champion
+from stages.common.atomic import write_json
+from stages.common.champion import CHAMPION, CHAMPION_FILE
 from stages.common.manifest import Facts
 from stages.common.params import Params
 from stages.common.progress import progress
 from stages.common.stage import OUT, Paths, Stage
 
-CHAMPION = "champion"
-CHAMPION_FILE = Path("champion.json")
 WORLD = "world"
 
 
@@ -25,8 +24,7 @@ def locate(_params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str
     data = {"corpus": OUT / "corpus", "sources": OUT / "sources"}
     out = {"evaluate": OUT / "evaluate" / str(cell)}
     if cell == CHAMPION:
-        checkpoint = Path(read_json(CHAMPION_FILE)["path"])
-        return {"checkpoint": checkpoint, "champion": CHAMPION_FILE, **data}, out
+        return {"checkpoint": champion.folder(), "champion": CHAMPION_FILE, **data}, out
     return {"checkpoint": OUT / "quantize" / str(cell), **data}, out
 
 
@@ -47,7 +45,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     settings, folder, corpus = params.evaluate, inputs["checkpoint"], inputs["corpus"]
     model_digest = digest(folder)
     if "champion" in inputs:
-        _check_champion(inputs["champion"], folder, model_digest)
+        champion.check(inputs["champion"], folder, model_digest)
     check_own_tokenizer(folder)
     suite = suites.load(
         [corpus / "tasks" if name == WORLD else Path(name) for name in settings.suites],
@@ -76,16 +74,6 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         },
     )
     return Facts(notes={"model": model_digest})
-
-
-def _check_champion(champion: Path, folder: Path, found: str) -> None:
-    """Refuse a champion whose bytes are not those that champion.json names."""
-    named = read_json(champion).get("digest")
-    if named is not None and named != found:
-        raise UserError(
-            f"{folder}: its digest is {found[:12]}, but {champion.name} names {named[:12]}; "
-            "run `gorn champion fetch` to get the champion's own files"
-        )
 
 
 def _score(

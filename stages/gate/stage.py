@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.atomic import write_json
+from stages.common.champion import CHAMPION, CHAMPION_FILE
 from stages.common.manifest import Facts
 from stages.common.params import Params
 from stages.common.params.schema import parent_of
 from stages.common.stage import OUT, Paths, Stage
-
-CHAMPION = "champion"
-CHAMPION_FILE = Path("champion.json")
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.common import champion
 from stages.common.atomic import read_json, write_json
-from stages.common.checkpoint import digest
+from stages.common.champion import CHAMPION, CHAMPION_FILE
 from stages.common.errors import EXIT_USER, UserError
 from stages.common.manifest import Facts
 from stages.common.params import Params
 from stages.common.stage import OUT, Paths, Stage
 from stages.measure.machine import describe
 from stages.measure.size import sizes, stored_bytes
-
-CHAMPION = "champion"
-CHAMPION_FILE = Path("champion.json")
 
 
 def cells(params: Params) -> Sequence[str]:
@@ -34,17 +32,14 @@ def locate(_params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str
     outputs = {"measures": OUT / "measure" / str(cell)}
     if cell != CHAMPION:
         return {"model": OUT / "quantize" / str(cell)}, outputs
-    champion = read_json(CHAMPION_FILE)
-    if not isinstance(champion, dict) or not isinstance(champion.get("path"), str):
-        raise UserError(f"{CHAMPION_FILE}: has no `path`; restore it from git, or `gorn champion fetch`")
-    return {"champion": CHAMPION_FILE, "model": Path(champion["path"])}, outputs
+    return {"champion": CHAMPION_FILE, "model": champion.folder()}, outputs
 
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     """Measure one checkpoint: bytes, bits per weight, load time, latency, tokens per second, peak memory."""
     folder = inputs["model"]
     if CHAMPION in inputs:
-        _check_champion(folder, read_json(inputs[CHAMPION])["digest"])
+        champion.check(inputs[CHAMPION], folder)
     # Refused here within milliseconds instead of after the imports of a new process.
     stored_bytes(folder)
     spec = {"folder": str(folder), "threads": params.threads, **params.measure.model_dump(mode="json")}
@@ -56,17 +51,6 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         measures["on_cpu"] = {key: second[key] for key in second if key not in ("parameters", "library")}
     write_json(outputs["measures"] / "measures.json", measures)
     return Facts()
-
-
-def _check_champion(folder: Path, expected: str | None) -> None:
-    if expected is None:
-        return
-    found = digest(folder)
-    if found != expected:
-        raise UserError(
-            f"{folder}: its digest is {found[:12]}, but {CHAMPION_FILE} names {expected[:12]}; "
-            "run `gorn champion fetch`"
-        )
 
 
 def measure_in_fresh_process(spec: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from stages.common.params import load
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of the developer's own stores or servers reaches a test, and nothing that a test sets stays."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PREFECT_API_URL", "GORN_MODELS"):
+    login = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", *login, "PREFECT_API_URL", "GORN_MODELS"):
         # `setenv` first, so that what the code under test sets is taken back too.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

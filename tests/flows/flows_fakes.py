@@ -77,10 +77,12 @@ def write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def scores(total: float) -> dict[str, Any]:
-    """scores.json with one task."""
+def scores(total: float, model: Path) -> dict[str, Any]:
+    """scores.json of the checkpoint `model` with one task."""
+    from stages.common.checkpoint import digest
+
     return {
-        "model": {"digest": "-"},
+        "model": {"digest": digest(model)},
         "conditions": {"shots": 0},
         "tasks": {
             "capitals": {"metric": "acc", "value": total, "ci": [total - 0.02, total + 0.02], "n": 220}
@@ -129,7 +131,11 @@ def decision(root: Path, winner: str | None, champion: dict[str, Any]) -> dict[s
         }
         for name in CANDIDATES
     }
-    judged = {"version": champion["version"], "digest": champion["digest"]}
+    judged = {
+        "version": champion["version"],
+        "digest": champion["digest"],
+        "compared": digest(root / champion["path"]),
+    }
     reason = "the smallest that passed" if winner else "no candidate passed"
     return {
         "schema": 1,
@@ -170,7 +176,9 @@ def stage(name: str, cell: str = "") -> None:
             {"schema": 1, "stage": "quantize", "params": {"seed": seed}},
         )
     elif name == "evaluate":
-        write(out / "evaluate" / cell / "scores.json", scores(0.3 if cell == "champion" else 0.8))
+        told = json.loads(Path("champion.json").read_text(encoding="utf-8"))
+        model = Path(told["path"]) if cell == "champion" else out / "quantize" / cell
+        write(out / "evaluate" / cell / "scores.json", scores(0.3 if cell == "champion" else 0.8, model))
         write(out / "measure" / cell / "measures.json", measures(1000))
     elif name == "gate":
         told = json.loads(Path("champion.json").read_text(encoding="utf-8"))
@@ -208,13 +216,11 @@ def finished(root: Path, winner: str | None = CANDIDATES[0], seed: int = 1) -> P
         checkpoint(root / "out" / "quantize" / name, f"{name} {seed}")
         manifest = {"schema": 1, "stage": "quantize", "params": {"seed": seed}, "lineage": {}, "tokens": {}}
         write(root / "out" / "quantize" / name / "gorn.json", manifest)
-        write(root / "out" / "evaluate" / name / "scores.json", scores(0.8))
         write(root / "out" / "measure" / name / "measures.json", measures(1000))
         write(
             root / "out" / "judge" / name / "summary.json",
             {"preference": 0.6, "ci": [0.5, 0.7], "enabled": True},
         )
-    write(root / "out" / "evaluate" / "champion" / "scores.json", scores(0.3))
     write(root / "out" / "measure" / "champion" / "measures.json", measures(2000))
     checkpoint(root / "out" / "base", f"base {seed}")
     decide(root, winner)
@@ -222,8 +228,12 @@ def finished(root: Path, winner: str | None = CANDIDATES[0], seed: int = 1) -> P
 
 
 def decide(root: Path, winner: str | None = CANDIDATES[0]) -> None:
-    """Let the gate decide against the champion that champion.json names."""
+    """Score everything, and let the gate decide against the champion that champion.json names."""
     told = json.loads((root / "champion.json").read_text(encoding="utf-8"))
+    for name in CANDIDATES:
+        scored = scores(0.8, root / "out" / "quantize" / name)
+        write(root / "out" / "evaluate" / name / "scores.json", scored)
+    write(root / "out" / "evaluate" / "champion" / "scores.json", scores(0.3, root / told["path"]))
     write(root / "out" / "gate" / "decision.json", decision(root, winner, told))
     report(root)
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import http.server
 import resource
 import socket
 import subprocess
 import sys
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import flows_fakes as fakes
 import psutil
 import pytest
 import yaml
 
-from flows import cli, commands, ports
+from flows import cli, commands, ports, registry, ui
 from flows.server import free_port
 from stages.common.errors import UserError
 from stages.common.hashing import sha256_path
@@ -152,6 +157,77 @@ def test_a_store_that_cannot_be_opened_is_one_line(
     assert line.startswith(f"gorn {command}: tracking store {uri}: cannot be opened (")
     assert line.endswith("; check MLFLOW_TRACKING_URI and its rights")
     assert (sha256_path(root / "out"), (root / "champion.json").read_bytes()) == before
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A tracking server that has nothing, and remembers the logins it was given."""
+
+    logins: ClassVar[set[str | None]] = set()
+
+    def do_GET(self) -> None:
+        self.logins.add(self.headers["Authorization"])
+        self.send_error(404)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to the test's output."""
+
+
+@pytest.fixture
+def tracking_server() -> Iterator[str]:
+    """Host and port of a server that refuses everything."""
+    with http.server.HTTPServer((ports.HOST, 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"{ports.HOST}:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql", "nonsense"])
+def test_a_password_in_the_stores_address_is_never_told(
+    bare: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tracking_server: str,
+    scheme: str,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://ann:sec%40ret@{tracking_server}/x")
+    assert cli.main(["rollback"]) == 1
+    assert cli.main(["doctor", "-v"]) == 1
+    assert cli.main(["rollback", "-v"]) == 1
+    told = "".join(capsys.readouterr())
+    assert "cannot be opened" in told
+    assert "Traceback" in told
+    assert "sec%40ret" not in told
+    assert "sec@ret" not in told
+    if scheme == "http":
+        assert Refusing.logins == {"Basic " + b64encode(b"ann:sec@ret").decode()}
+
+
+def test_the_pages_show_the_store_without_its_password(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Running:
+        name, url = "prefect", "http://here"
+
+        def wait(self) -> None:
+            """It answers."""
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@mlflow:5000")
+    monkeypatch.setattr(ui, "start_prefect", lambda _: Running())
+    monkeypatch.setattr(Running, "check", lambda _: interrupt(0), raising=False)
+    for module in (ui, registry):
+        monkeypatch.setattr(module, "connect", lambda _: None)
+    monkeypatch.setattr(ui, "pages", lambda _: [("Versions", "/#/models")])
+    assert cli.main(["ui", "--prefect-port", FREE]) == 130
+    cli.main(["doctor"])
+    told = capsys.readouterr().out
+    assert "Versions http://ann:***@mlflow:5000/#/models" in told
+    assert "mlflow      http://ann:***@mlflow:5000" in told
+    assert "secret" not in told
 
 
 @pytest.mark.e2e

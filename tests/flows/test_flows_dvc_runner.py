@@ -14,7 +14,7 @@ import flows_fakes as fakes
 import psutil
 import pytest
 
-from flows import graph, settings
+from flows import cli, graph, settings
 from flows.dvc_runner import LockHeldError, StageFailedError, end_group, failure, reproduce
 
 pytestmark = pytest.mark.e2e
@@ -37,6 +37,10 @@ stages:
     cmd: exit 4
     deps: [in]
     outs: [out/silent]
+  ours:
+    cmd: python fails.py
+    deps: [in]
+    outs: [out/ours]
   slow:
     cmd: sleep 600 & echo $! > child; sleep 601
     deps: [in]
@@ -50,11 +54,26 @@ stages:
 """
 
 
+# A stage of ours that divides by zero.
+FAILS = f"""
+import sys
+sys.path.insert(0, {str(fakes.REPO)!r})
+from pathlib import Path
+from stages.common.stage import Stage, main
+def run(params, inputs, outputs):
+    return 1 / 0
+locate = lambda params, cell: ({{}}, {{"x": Path("out/ours")}})
+sys.exit(main(Stage("ours", run, ("seed",), locate, torch=False), []))
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("dvc")
     (root / "dvc.yaml").write_text(DVC_YAML, encoding="utf-8")
     (root / "in").write_text("1", encoding="utf-8")
+    (root / "fails.py").write_text(FAILS, encoding="utf-8")
+    (root / "params.yaml").write_bytes((fakes.REPO / "params.yaml").read_bytes())
     settings.own_tools_first()
     return fakes.under_dvc(root)
 
@@ -64,7 +83,7 @@ def test_the_graph_is_dvcs_own_in_topological_order(folder: Path, monkeypatch: p
     nodes = graph.stages()
     order = [node.addressing for node in nodes]
     assert order.index("first") < order.index("second") < order.index("cells@a") < order.index("cells@b")
-    assert set(order) == {"first", "second", "broken", "silent", "slow", "cells@a", "cells@b"}
+    assert set(order) == {"first", "second", "broken", "silent", "ours", "slow", "cells@a", "cells@b"}
     assert nodes[order.index("cells@a")].upstream == ("second",)
 
 
@@ -88,6 +107,26 @@ def test_a_stage_runs_is_unchanged_comes_from_the_run_cache(
 def test_a_failed_stage_is_told_by_its_own_last_line(folder: Path) -> None:
     with pytest.raises(StageFailedError, match=r"^stage broken failed: mix is empty$"):
         reproduce("broken", lambda _: None, folder)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_mistake_of_ours_in_a_stage_stays_ours_and_shows_its_traceback_on_demand(
+    folder: Path, capsys: pytest.CaptureFixture[str], verbose: bool
+) -> None:
+    lines: list[str] = []
+    with pytest.raises(StageFailedError) as caught:
+        reproduce("ours", lines.append, folder, verbose=verbose)
+    assert ("Traceback (most recent call last):" in lines) is verbose
+    assert cli.fail("run", caught.value, verbose=False) == 70
+    hint = "" if verbose else " (-v shows the traceback)"
+    expected = "gorn run: stage ours failed: ours: internal error, ZeroDivisionError: division by zero"
+    assert capsys.readouterr().err == f"{expected}{hint}\n"
+
+
+def test_a_failure_of_the_users_keeps_status_1(folder: Path) -> None:
+    with pytest.raises(StageFailedError) as caught:
+        reproduce("broken", lambda _: None, folder)
+    assert cli.fail("run", caught.value, verbose=False) == 1
 
 
 def test_a_stage_that_fails_without_a_word(folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import flows_fakes as fakes
@@ -14,7 +15,7 @@ import pytest
 from flows import champion, settings
 from flows import publish as publishing
 from flows import results as reading
-from flows.promote import NotPromotedError, promote, rollback
+from flows.promote import NotPromotedError, promote, rollback, today
 from flows.registry import Registry
 from stages.common.checkpoint import digest
 from stages.common.errors import UserError
@@ -100,6 +101,35 @@ def test_manual_promotion_waits_for_the_tag(registry: Registry) -> None:
     assert registry.aliases() == {"champion": 1, "previous": None, "challenger": None}
 
 
+def test_an_approval_is_good_for_one_promotion(second: Registry) -> None:
+    second.tag(2, {"approved": "true"})
+    promote(second, manual=True)
+    assert "approved" not in second.version(2).tags
+    assert second.version(2).tags["approved_on"] == today()
+    fakes.retrained(Path(), 1)
+    with pytest.raises(NotPromotedError, match=r"version 1\) waits as challenger"):
+        promote(second, manual=True)
+    second.tag(1, {"approved": "true"})
+    promote(second, manual=True)
+    fakes.retrained(Path(), 2)
+    with pytest.raises(NotPromotedError, match=r"version 2\) waits as challenger"):
+        promote(second, manual=True)
+    assert second.aliases() == {"champion": 1, "previous": 2, "challenger": 2}
+
+
+def test_an_approval_outlives_a_promotion_that_failed(
+    second: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second.tag(2, {"approved": "true"})
+    works = second.point
+    with monkeypatch.context() as patched:
+        patched.setattr(second, "point", lambda alias, number: 1 / 0 if number == 2 else works(alias, number))
+        with pytest.raises(ZeroDivisionError):
+            promote(second, manual=True)
+    assert second.version(2).approved
+    assert promote(second, manual=True).state == "promoted"
+
+
 def test_rollback_restores_and_stays(second: Registry) -> None:
     before = champion.read()
     promote(second, manual=False)
@@ -160,6 +190,55 @@ def test_an_open_claim_of_another_machine_stops_us(second: Registry) -> None:
     assert second.aliases()["champion"] == 1
 
 
+def another_machine(registry: Registry, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let `act` happen while our own promotion copies the model, which takes minutes with a real one."""
+    copying = champion.fetch
+    acted: list[object] = []
+
+    def fetch(wanted: str) -> Path:
+        if not acted:
+            acted.append(act())
+        return copying(wanted)
+
+    monkeypatch.setattr(champion, "fetch", fetch)
+
+
+def foreign_champion(registry: Registry, previous: int) -> None:
+    """Version 3, which we know nothing of, becomes champion after `previous`."""
+    source = f"models:/{registry.model}/1"
+    registry.client.create_model_version(registry.model, source, tags={"digest": "3" * 64})
+    registry.point("previous", previous)
+    registry.point("champion", 3)
+
+
+@pytest.mark.parametrize(
+    ("action", "said"), [("promote", "stale decision"), ("rollback", "somebody else moved the champion")]
+)
+def test_a_champion_that_another_machine_made_meanwhile_stays(
+    second: Registry, monkeypatch: pytest.MonkeyPatch, action: str, said: str
+) -> None:
+    if action == "rollback":
+        promote(second, manual=False)
+    told, reigning = champion.read(), second.aliases()["champion"]
+    assert reigning is not None
+    another_machine(second, monkeypatch, lambda: foreign_champion(second, reigning))
+    with pytest.raises(UserError, match=said):
+        promote(second, manual=False) if action == "promote" else rollback(second)
+    assert second.aliases() == {"champion": 3, "previous": reigning, "challenger": None}
+    assert champion.read() == told
+    assert "rolled_back" not in second.version(reigning).tags
+
+
+def test_a_version_rolled_back_meanwhile_is_not_promoted(
+    second: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine promoted the same version and took it back: the champion is the old one, again."""
+    another_machine(second, monkeypatch, lambda: second.tag(2, {"rolled_back": "2026-01-01"}))
+    with pytest.raises(NotPromotedError, match="was rolled back"):
+        promote(second, manual=False)
+    assert second.aliases()["champion"] == 1
+
+
 def test_damaged_bytes_are_not_promoted(second: Registry) -> None:
     Path("out/quantize/adapt-bf16/model.safetensors").write_text("damaged", encoding="utf-8")
     with pytest.raises(UserError, match="not found in"):
@@ -172,6 +251,41 @@ def test_the_champion_survives_the_loss_of_every_out(first: Registry) -> None:
     shutil.rmtree(".gorn/champion")
     found = champion.refresh(first)
     assert digest(Path(found.path)) == found.digest
+
+
+@pytest.mark.parametrize("named", [(3, "3" * 64), (1, "1" * 64)], ids=["no such version", "other bytes"])
+def test_a_champion_that_the_registry_lacks_is_not_replaced(
+    first: Registry, monkeypatch: pytest.MonkeyPatch, named: tuple[int, str]
+) -> None:
+    version, digest = named
+    told = champion.Champion(version, digest, f".gorn/champion/{digest}")
+    champion.write(told)
+    before = champion.CHAMPION_FILE.read_bytes()
+    with pytest.raises(
+        UserError,
+        match=rf"champion\.json: names version {version} .* sqlite:.*mlflow\.db does not have; point "
+        r"MLFLOW_TRACKING_URI at .* delete champion\.json and run `gorn champion fetch`",
+    ):
+        champion.refresh(first)
+    assert champion.CHAMPION_FILE.read_bytes() == before
+    champion.CHAMPION_FILE.unlink()
+    assert champion.refresh(first).version == 1
+
+
+def test_a_champion_is_not_put_back_to_the_base_by_an_empty_registry(registry: Registry) -> None:
+    champion.write(champion.Champion(1, "1" * 64, ".gorn/champion/1"))
+    with pytest.raises(UserError, match="names version 1"):
+        champion.refresh(registry)
+    assert champion.read().version == 1
+
+
+def test_a_clone_that_names_the_base_or_an_earlier_champion_follows_the_registry(second: Registry) -> None:
+    earlier = champion.read()
+    promote(second, manual=False)
+    for behind in (champion.Champion(), earlier):
+        champion.write(behind)
+        assert champion.refresh(second).version == 2
+        assert champion.read().version == 2
 
 
 def test_pull_gives_a_verified_folder(first: Registry, tmp_path: Path) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
 import flows_fakes as fakes
 import pytest
 
+from flows import cli, ui, versions
 from flows import publish as publishing
 from flows import results as reading
-from flows import ui, versions
 from flows.registry import Registry
 from stages.common.errors import UserError
 from stages.common.params import load
@@ -153,6 +155,38 @@ def test_a_decision_of_another_form_is_refused(project: Path) -> None:
     fakes.write(project / "out/gate/decision.json", {"winner": "x", "candidates": {}, "champion": {}})
     with pytest.raises(UserError, match="its winner `x` is not among its candidates"):
         reading.read()
+
+
+def score(root: Path, name: str) -> str:
+    """A `dvc repro` that trained and scored `name` anew and stopped there; what the error names."""
+    folder = root / "out/quantize" / name if name != "champion" else root / "out/base"
+    fakes.checkpoint(folder, "of another run")
+    fakes.write(root / "out/evaluate" / name / "scores.json", fakes.scores(0.99, folder))
+    return f"out/evaluate/{name}/scores.json"
+
+
+def train(root: Path, name: str) -> str:
+    """The same, stopped before the scores."""
+    fakes.checkpoint(root / "out/quantize" / name, "of another run")
+    return f"out/quantize/{name}"
+
+
+@pytest.mark.parametrize(
+    ("stop", "name"), [(score, "adapt-ternary"), (score, "champion"), (train, "adapt-bf16")]
+)
+def test_others_than_the_gate_judged_are_not_published(
+    project: Path, capsys: pytest.CaptureFixture[str], stop: Callable[[Path, str], str], name: str
+) -> None:
+    where = stop(project, name)
+    assert cli.main(["publish"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gorn publish: {where}: of checkpoint ")
+    assert line.endswith("run `dvc repro` to its end, then `gorn publish`")
+
+
+def test_a_checkpoint_that_lies_in_the_cache_only_is_published(project: Path) -> None:
+    shutil.rmtree(project / "out/quantize")
+    assert reading.read().winner == "adapt-bf16"
 
 
 def test_the_hash_of_an_out_is_read_from_the_lock(tmp_path: Path) -> None:

@@ -153,6 +153,23 @@ def test_a_failing_stage_is_one_line_and_not_tried_again(
     assert not (story / "out/gate").exists()
 
 
+def test_a_mistake_of_ours_in_a_stage_ends_with_70_and_v_reaches_the_stage(
+    story: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    graph = story / "dvc.yaml"
+    before = graph.read_text(encoding="utf-8")
+    graph.write_text(before.replace("make.py gate", "make.py gate anew"), encoding="utf-8")
+    line = (
+        "import os\nif sys.argv[1] == 'gate': "
+        "print('gate: internal error, verbose', os.environ['GORN_VERBOSE'], file=sys.stderr); sys.exit(70)"
+    )
+    with sabotaged(story, line):
+        done = run("-v")
+    graph.write_text(before, encoding="utf-8")
+    assert done.returncode == 70
+    assert done.stderr.splitlines()[-1] == "gorn run: stage gate failed: gate: internal error, verbose 1"
+
+
 def test_a_held_lock_is_waited_for(
     story: Path, pages: dict[str, str], run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

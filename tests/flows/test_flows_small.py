@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import ask, champion, doctor, plan, ports, profiles, results, serve, source, table
+from flows import ask, champion, doctor, plan, ports, profiles, results, serve, settings, source, table
 from stages.common.errors import UserError
 from stages.common.params import load
 
@@ -158,7 +158,7 @@ def test_the_table_is_that_of_the_report(root: Path) -> None:
 def test_the_key_depends_on_every_published_number(root: Path) -> None:
     before = results.read().key()
     assert results.read().key() == before
-    fakes.write(root / "out/evaluate/champion/scores.json", fakes.scores(0.31))
+    fakes.write(root / "out/evaluate/champion/scores.json", fakes.scores(0.31, root / "out/base"))
     assert results.read().key() != before
 
 
@@ -177,9 +177,27 @@ def test_parameters_are_flattened() -> None:
     assert found == {"a.b": "1", "a.c": "[1, 2]", "s.0.type": "world"}
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("http://ann:s3@cr/t@host:5000/x: gone", "http://ann:***@host:5000/x: gone"),
+        ("a (postgresql+psycopg://ann:s3cret@host/db)", "a (postgresql+psycopg://ann:***@host/db)"),
+        (
+            "postgresql://host/db?user=ann&password=s3cret&a=1",
+            "postgresql://host/db?user=ann&password=***&a=1",
+        ),
+        ("http://token:@host", "http://token:@host"),
+        ("sqlite:////a:b/mlflow.db", "sqlite:////a:b/mlflow.db"),
+        ("http://host:5000, mail ann@host", "http://host:5000, mail ann@host"),
+    ],
+)
+def test_passwords_are_masked_and_nothing_else(text: str, told: str) -> None:
+    assert settings.shown(text) == told
+
+
 def test_champion_file_of_another_form(root: Path) -> None:
     fakes.write(root / "champion.json", {"model": 1})
-    with pytest.raises(UserError, match="expected the keys version, digest and path"):
+    with pytest.raises(UserError, match="expected the keys version, digest and path; delete it"):
         champion.read()
 
 

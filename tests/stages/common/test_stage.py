@@ -156,12 +156,17 @@ def test_errors_of_other_layers_bring_their_status(project: Path) -> None:
     assert main(_stage(fail), []) == 1
 
 
-def test_verbose_shows_the_traceback(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("variable", [False, True], ids=["-v", "GORN_VERBOSE"])
+def test_verbose_shows_the_traceback(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: bool
+) -> None:
     def fail(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         """Fails."""
         raise ValueError("odd")
 
-    assert main(_stage(fail), ["-v"]) == 70
+    if variable:
+        monkeypatch.setenv("GORN_VERBOSE", "1")
+    assert main(_stage(fail), [] if variable else ["-v"]) == 70
     assert "Traceback" in capsys.readouterr().err
 
 
