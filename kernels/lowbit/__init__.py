@@ -3,7 +3,7 @@
 `import lowbit` makes `AutoModelForCausalLM.from_pretrained` understand `quant_method: lowbit`. Everything
 else loads when it is first used: `lowbit.higgs.quantize`, `lowbit.ternary.quantize`,
 `lowbit.uniform.quantize`, `lowbit.grids.load`, `lowbit.quantize_folder`, `lowbit.quantize_model`,
-`lowbit.set_mode`.
+`lowbit.sensitivity.estimate`, `lowbit.allocate`, `lowbit.set_mode`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from lowbit import registration
 from lowbit.errors import LowbitError
 
 if TYPE_CHECKING:
-    from lowbit import grids, higgs, ternary, uniform
+    from lowbit import grids, higgs, sensitivity, ternary, uniform
+    from lowbit.allocation import Plan, allocate
     from lowbit.folder import quantize_folder
     from lowbit.integration import LowbitConfig, quantize_model
     from lowbit.linear import LowbitLinear, set_mode
@@ -24,19 +25,24 @@ __all__ = [
     "LowbitConfig",
     "LowbitError",
     "LowbitLinear",
+    "Plan",
+    "allocate",
     "grids",
     "higgs",
     "quantize_folder",
     "quantize_model",
+    "sensitivity",
     "set_mode",
     "ternary",
     "uniform",
 ]
 
-_MODULES = ("grids", "higgs", "ternary", "uniform")
+_MODULES = ("grids", "higgs", "sensitivity", "ternary", "uniform")
 _MEMBERS = {
     "LowbitConfig": "integration",
     "LowbitLinear": "linear",
+    "Plan": "allocation",
+    "allocate": "allocation",
     "quantize_folder": "folder",
     "quantize_model": "integration",
     "set_mode": "linear",

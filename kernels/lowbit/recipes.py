@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -22,7 +22,14 @@ HIGGS = {"higgs-4bit": "p2n256", "higgs-3bit": "p2n64", "higgs-2bit": "p2n16"}
 RECIPES = (KEEP, "int8", *HIGGS, "ternary")
 PLAN_KEYS = {"recipe", "group_size", "predicted"}
 
-Plan = str | Path | Mapping[str, Mapping[str, Any]]
+
+class AnyPlan(Protocol):
+    """A `lowbit.allocation.Plan`, or anything else that tells its layers as JSON."""
+
+    def to_json(self) -> Mapping[str, Mapping[str, Any]]: ...
+
+
+Plan = str | Path | AnyPlan | Mapping[str, Mapping[str, Any]]
 Spec = dict[str, Any]
 
 
@@ -80,8 +87,9 @@ def specs(plan: Plan, layers: Mapping[str, Shape], tied: frozenset[str] = frozen
     """The specification of every layer that is quantised.
 
     `plan` is a recipe for all `layers` but the `tied` ones (output embeddings), or names layers one by one
-    as `{name: {"recipe": ..., "group_size": ...}}`, or is the path of a JSON file that does; layers it
-    leaves out stay bf16. Raises `LowbitError` on an unknown recipe, key or layer.
+    as `{name: {"recipe": ..., "group_size": ...}}` (or through `to_json`, as what `allocate` returns), or is
+    the path of a JSON file that does; layers it leaves out stay bf16. Raises `LowbitError` on an unknown
+    recipe, key or layer.
     """
     if isinstance(plan, str) and not plan.endswith(".json"):
         entries: Mapping[str, Mapping[str, Any]] = {
@@ -90,7 +98,7 @@ def specs(plan: Plan, layers: Mapping[str, Shape], tied: frozenset[str] = frozen
         if not entries:
             spec_of(plan, (1, 16), None, "plan")
     else:
-        entries = _read(Path(plan)) if isinstance(plan, str | Path) else plan
+        entries = _entries(plan)
     found = {}
     for name, entry in entries.items():
         if name not in layers:
@@ -109,6 +117,12 @@ def specs(plan: Plan, layers: Mapping[str, Shape], tied: frozenset[str] = frozen
         KINDS[spec["kind"]].layout(spec)
         found[name] = spec
     return found
+
+
+def _entries(plan: Plan) -> Mapping[str, Mapping[str, Any]]:
+    if isinstance(plan, str | Path):
+        return _read(Path(plan))
+    return plan if isinstance(plan, Mapping) else plan.to_json()
 
 
 def _read(path: Path) -> Mapping[str, Mapping[str, Any]]:

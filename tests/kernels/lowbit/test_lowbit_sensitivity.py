@@ -1,0 +1,109 @@
+"""Alphas: they predict what quantisation does, leave the weights alone and depend on nothing but the seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from lowbit import sensitivity
+from lowbit.errors import LowbitError
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, Qwen2Config
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=32,
+        tie_word_embeddings=True,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    # Large weights give a model whose output depends on what its layers do.
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def random(model: Any) -> sensitivity.Sensitivity:
+    return sensitivity.estimate(model)
+
+
+def test_every_layer_but_the_head_has_an_alpha(model: Any, random: sensitivity.Sensitivity) -> None:
+    assert len(random.alphas) == 14
+    assert "lm_head" not in random.alphas
+    assert all(alpha > 0 for alpha in random.alphas.values())
+    assert [t2 for t2, _ in random.points["model.layers.0.mlp.up_proj"]] == list(sensitivity.LEVELS)
+
+
+def test_the_weights_are_the_same_afterwards_and_so_are_the_alphas(
+    model: Any, random: sensitivity.Sensitivity
+) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert sensitivity.estimate(model).alphas == random.alphas
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert sensitivity.estimate(model, seed=1).alphas != random.alphas
+
+
+def test_alphas_predict_the_divergence_that_other_noise_causes(
+    model: Any, random: sensitivity.Sensitivity
+) -> None:
+    """Noise of one size in every layer at once, drawn anew, against the sum of alpha t^2."""
+    text = torch.randint(64, (32, 32), generator=torch.Generator().manual_seed(9))
+    kept = {name: model.get_submodule(name).weight.clone() for name in random.alphas}
+    found = []
+    with torch.no_grad():
+        clean = model(input_ids=text).logits.log_softmax(-1)
+        for seed in range(8):
+            generator = torch.Generator().manual_seed(100 + seed)
+            for name, weight in kept.items():
+                noise = torch.randn(weight.shape, generator=generator)
+                model.get_submodule(name).weight.copy_(
+                    weight + noise * 0.005**0.5 * weight.norm() / noise.norm()
+                )
+            now = model(input_ids=text).logits.log_softmax(-1)
+            found.append(float(F.kl_div(now, clean, reduction="sum", log_target=True)) / text.numel())
+        for name, weight in kept.items():
+            model.get_submodule(name).weight.copy_(weight)
+    predicted = 0.005 * sum(random.alphas.values())
+    assert sum(found) / len(found) == pytest.approx(predicted, rel=0.35)
+
+
+def test_a_sample_gives_the_rise_of_its_cross_entropy(model: Any) -> None:
+    with torch.no_grad():
+        text = model.generate(torch.zeros(16, 1, dtype=torch.long), max_new_tokens=24, do_sample=True)
+    name = "model.layers.1.mlp.down_proj"
+    found = sensitivity.estimate(model, [text], layers=[name], levels=[0.05])
+    [(t2, loss)] = found.points[name]
+    assert t2 == 0.05
+    assert found.alphas == {name: pytest.approx(loss / 0.05)}
+
+
+def test_layers_whose_loss_bends_are_named() -> None:
+    points = {"straight": [(0.02, 0.2), (0.06, 0.62)], "bent": [(0.02, 0.1), (0.06, 0.9)]}
+    assert sensitivity.Sensitivity({}, points).bent == ["bent"]
+    assert sensitivity.slope([(0.1, 0.2), (0.2, 0.4)]) == pytest.approx(2.0)
+
+
+def test_bad_input_is_named(model: Any) -> None:
+    with pytest.raises(LowbitError, match="no linear layer `nothing`"):
+        sensitivity.estimate(model, layers=["nothing"])
+    with pytest.raises(LowbitError, match="give positive relative errors"):
+        sensitivity.estimate(model, levels=[0.0])
+    with pytest.raises(LowbitError, match="no batch of tokens"):
+        sensitivity.estimate(model, [])
+    layer = model.get_submodule("model.layers.0.mlp.up_proj")
+    kept = layer.weight.data.clone()
+    layer.weight.data.zero_()
+    with pytest.raises(LowbitError, match=r"up_proj: all its weights are zero"):
+        sensitivity.estimate(model, layers=["model.layers.0.mlp.up_proj"])
+    layer.weight.data.copy_(kept)
