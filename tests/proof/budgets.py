@@ -48,6 +48,7 @@ def measure() -> None:
             "kept": {name: seconds[name] <= budget for name, budget in BUDGET_SECONDS.items()},
             "stages": first["stages"],
             "table": first["table"],
+            "commit": run(["git", "rev-parse", "--short", "HEAD"], folder).stdout.strip(),
         },
     )
     readme.write()
