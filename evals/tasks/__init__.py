@@ -6,6 +6,7 @@ its records) needs nothing more; a MERA task has its choices, version and layout
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ def declaration(task: str) -> dict[str, Any] | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    # A suite asks for the same few templates again and again; callers change what they get.
+    return deepcopy(_loaded(path))
+
+
+@cache
+def _loaded(path: Path) -> dict[str, Any]:
     from lm_eval.tasks._yaml_loader import load_yaml
 
     return dict(load_yaml(path))
