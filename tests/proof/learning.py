@@ -137,7 +137,7 @@ def _compare(seed: int) -> dict[str, Any]:
         for name, other in pairs
     }
     totals = {
-        f"{name} against {other}": _difference(models[name], models[other])
+        f"{name} against {other}": _difference(seed, models[name], models[other])
         for name, other in (
             ("pretrained", "base"),
             ("adapt-bf16", "base"),
@@ -157,13 +157,13 @@ def _rise(model: Any, other: Any, language: str) -> dict[str, Any]:
     return _plain(relative_rise(rows["candidate"], rows["other"], list(rows["cluster"]), alpha=TAIL))
 
 
-def _difference(model: Any, other: Any) -> dict[str, Any]:
+def _difference(seed: int, model: Any, other: Any) -> dict[str, Any]:
     """Difference of the plain mean over the Russian tasks, item by item."""
     from evals.gate.tables import paired
     from evals.stats import paired_difference
 
     rows = paired(model, other, "total")
-    rows = rows[rows["task"].isin(_russian_tasks())]
+    rows = rows[rows["task"].isin(_russian_tasks(seed))]
     return _plain(
         paired_difference(
             rows["candidate"], rows["other"], list(rows["cluster"]), list(rows["task"]), alpha=TAIL
@@ -171,10 +171,10 @@ def _difference(model: Any, other: Any) -> dict[str, Any]:
     )
 
 
-def _russian_tasks() -> list[str]:
+def _russian_tasks(seed: int) -> list[str]:
     from stages.common.atomic import read_json
 
-    index = read_json(SCRATCH / CLAIM / f"seed-{SEEDS[0]}" / "out" / "corpus" / "tasks" / "index.json")
+    index = read_json(SCRATCH / CLAIM / f"seed-{seed}" / "out" / "corpus" / "tasks" / "index.json")
     return sorted(name for name, task in index.items() if task["language"] == "ru")
 
 
