@@ -46,6 +46,14 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="show what would run, and its memory and time plan"
     )
     run.add_argument("--force", action="store_true", help="run every stage, changed or not")
+    run.add_argument(
+        "-j",
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="light stages at a time (default: 2 for a bootstrapped base, else 1); trainings and "
+        "measurements run alone",
+    )
     add("publish", "record the finished graph in MLflow, from files; twice does no harm")
     promote = add("promote", "make the gate's winner the champion, if its decision is still valid")
     promote.add_argument(

@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> None:
         if server:
             server.wait()
         try:
-            retrain(force=arguments.force, commit=arguments.commit, verbose=arguments.verbose)
+            retrain(arguments.force, arguments.commit, arguments.verbose, arguments.jobs)
         except Exception:
             settle()
             raise

@@ -24,7 +24,7 @@ class Display:
         self.total = total
         self.verbose = verbose
         self.done = 0
-        self.current = ""
+        self._running: list[str] = []
         self._spoke = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -54,24 +54,26 @@ class Display:
             self._bar.stop()
 
     def start(self, addressing: str) -> None:
-        """A stage begins."""
-        self.current = label(addressing)
+        """A stage begins, perhaps once more after a lock."""
+        if label(addressing) not in self._running:
+            self._running.append(label(addressing))
         self._spoke = time.monotonic()
         self._describe("")
 
-    def line(self, text: str) -> None:
-        """The current stage says `text`."""
+    def line(self, addressing: str, text: str) -> None:
+        """A running stage says `text`."""
         if self.verbose:
-            self.note(f"{self.current} | {text}")
+            self.note(f"{label(addressing)} | {text}")
         elif self._bar is not None:
             self._describe(text)
         elif time.monotonic() - self._spoke > HEARTBEAT_SECONDS:
             self._spoke = time.monotonic()
-            self.note(f"         {self.current}: {text[:160]}")
+            self.note(f"         {label(addressing)}: {text[:160]}")
 
     def end(self, outcome: Outcome) -> None:
-        """The current stage ended well."""
+        """A stage ended well."""
         self.done += 1
+        self._running.remove(label(outcome.addressing))
         if self._bar is not None:
             self._bar.advance(self._task)
         took = f" in {outcome.seconds:.1f} s" if outcome.state != "unchanged" else ""
@@ -91,4 +93,4 @@ class Display:
         if self._bar is not None:
             from rich.markup import escape
 
-            self._bar.update(self._task, description=escape(f"{self.current}  {text[:90]}"))
+            self._bar.update(self._task, description=escape(f"{', '.join(self._running)}  {text[:90]}"))

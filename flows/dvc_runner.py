@@ -33,6 +33,8 @@ STARTED = re.compile(r"^Running stage '")
 RESTORED = re.compile(r"^Stage '[^']+' is cached - skipping run")
 GRACE_SECONDS = 10.0
 MAX_LINE = 2000
+# Threads that spin while they wait take the core that the neighbour needs.
+SHARING = {"OMP_WAIT_POLICY": "passive"}
 
 
 class StageFailedError(UserError):
@@ -50,6 +52,30 @@ class LockHeldError(UserError):
     """Another DVC process holds the repository or one of the stage's paths."""
 
 
+class Group:
+    """Stages that end together: when one fails or a signal arrives, nothing of the others may go on."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._processes: set[int] = set()
+
+    def add(self, process: int) -> None:
+        """The process group `process` belongs to it. Raises `StageFailedError` after `end`."""
+        self._processes.add(process)
+        if self.ended:
+            raise StageFailedError("stopped, because another stage failed")
+
+    def discard(self, process: int) -> None:
+        """`process` has ended."""
+        self._processes.discard(process)
+
+    def end(self) -> None:
+        """End every stage that runs, with all its processes, and every one that starts from now on."""
+        self.ended = True
+        for process in tuple(self._processes):
+            end_group(process)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a stage ended: `ran`, `restored` (from DVC's run cache) or `unchanged`; wall-clock seconds."""
@@ -60,11 +86,18 @@ class Outcome:
 
 
 def reproduce(
-    addressing: str, emit: Emit, folder: Path = Path(), force: bool = False, verbose: bool = False
+    addressing: str,
+    emit: Emit,
+    folder: Path = Path(),
+    force: bool = False,
+    verbose: bool = False,
+    shares: bool = False,
+    group: Group | None = None,
 ) -> Outcome:
     """Run `dvc --wait-for-lock repro --single-item addressing` once; `emit` gets every line of its output.
 
-    `verbose` lets the stage show the traceback of an error.
+    `verbose` lets the stage show the traceback of an error; `shares` says that another one may run beside it,
+    and `group` which ones end with it.
 
     Whatever ends this call early (an exception, a signal turned into one), the whole process group is ended
     first. Raises `LockHeldError` when another DVC process is in the way, `StageFailedError` with the stage's
@@ -84,7 +117,7 @@ def reproduce(
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env={**os.environ, environment.VERBOSE: "1"} if verbose else None,
+        env={**os.environ, **({environment.VERBOSE: "1"} if verbose else {}), **(SHARING if shares else {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -92,7 +125,9 @@ def reproduce(
         errors="replace",
         start_new_session=True,
     )
+    group = group or Group()
     try:
+        group.add(process.pid)
         readers = [_reader(process.stdout, said, emit), _reader(process.stderr, wrong, emit)]
         status = process.wait()
         # A daemon left behind by a stage would keep the pipes open; the group has to be empty now.
@@ -103,6 +138,8 @@ def reproduce(
         end_group(process.pid)
         process.wait()
         raise
+    finally:
+        group.discard(process.pid)
     if status != 0:
         raise failure(addressing, status, said, wrong)
     return Outcome(addressing, _state(said), time.monotonic() - started)

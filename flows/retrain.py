@@ -6,21 +6,25 @@ Imported only when a flow is about to run, because Prefect takes a second or mor
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from queue import SimpleQueue
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.tasks import Task
 
 from flows import champion, graph, source
 from flows.display import Display
-from flows.dvc_runner import LockHeldError, Outcome, reproduce
+from flows.dvc_runner import Group, LockHeldError, Outcome, reproduce
 from flows.promote import NotPromotedError, promote
 from flows.publish import Published, publish
 from flows.registry import Registry, connect
 from flows.results import Results, read
+from flows.schedule import LIGHT, Changes, Schedule, jobs_for
 from flows.settings import in_project, make_state, prepare
 from stages.common.errors import one_line
 from stages.common.params import Params, load
@@ -40,17 +44,22 @@ def only_locks(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_delay_seconds=LOCK_RETRY_SECONDS,
     retry_condition_fn=only_locks,
 )
-def stage(addressing: str, display: Display, force: bool) -> object:
-    """Reproduce one stage of dvc.yaml; its lines go to the task's log and to the terminal."""
+def stage(addressing: str, display: Display, force: bool, shares: bool, group: Group) -> object:
+    """Reproduce one stage of dvc.yaml; its lines go to the task's log and to the terminal.
+
+    `shares`: another one may run beside it. `group`: those that end with it.
+    """
     logger = get_run_logger()
     display.start(addressing)
 
     def emit(line: str) -> None:
         logger.info(line)
-        display.line(line)
+        display.line(addressing, line)
 
     try:
-        outcome = reproduce(addressing, emit, force=force, verbose=display.verbose)
+        outcome = reproduce(
+            addressing, emit, force=force, verbose=display.verbose, shares=shares, group=group
+        )
     except LockHeldError as error:
         display.note(f"{one_line(error)}; waiting")
         raise
@@ -95,31 +104,44 @@ def promote_winner(registry: Registry, manual: bool) -> str:
     return text
 
 
-def run_stages(display: Display, nodes: list[graph.StageNode], force: bool) -> None:
-    """Every stage, dependencies first. DVC says what changed, and is asked again before a stage is skipped
-    behind one that ran.
-    """
-    changed: set[str] | None = None
-    asked = False
-    for node in nodes:
-        label = graph.label(node.addressing)
-        if not force and not asked and node.addressing not in (changed or ()):
-            changed, asked = graph.changed(), True
-        # Unknown while another process holds a lock: then `dvc repro` finds out, and waits.
-        if not force and changed is not None and node.addressing not in changed:
-            unchanged.with_options(name=label, task_run_name=label)(node.addressing, display)
-            continue
-        stage.with_options(name=label, task_run_name=label, description=node.description or None)(
-            node.addressing, display, force
-        )
-        asked = False
+def run_stages(display: Display, nodes: list[graph.StageNode], force: bool, jobs: int) -> None:
+    """Every stage, dependencies first, light ones `jobs` at a time. The first failure ends the others."""
+    changes, schedule, group = Changes(force), Schedule(nodes, jobs), Group()
+    ended: SimpleQueue[PrefectFuture[object]] = SimpleQueue()
+    started: dict[UUID, graph.StageNode] = {}
+    try:
+        while not schedule.finished:
+            while (node := schedule.start()) is not None:
+                label = graph.label(node.addressing)
+                if not changes.include(node):
+                    unchanged.with_options(name=label, task_run_name=label)(node.addressing, display)
+                    schedule.end(node)
+                    continue
+                named = stage.with_options(
+                    name=label, task_run_name=label, description=node.description or None
+                )
+                shares = jobs > 1 and node.name in LIGHT
+                future = named.submit(node.addressing, display, force, shares, group)
+                started[future.task_run_id] = node
+                future.add_done_callback(ended.put)
+            if schedule.running:
+                future = ended.get()
+                future.result()
+                schedule.end(started[future.task_run_id])
+                changes.outdated()
+    except BaseException:
+        group.end()
+        raise
 
 
 @flow(name="retrain", persist_result=False, validate_parameters=False)
-def retrain(force: bool = False, commit: bool = False, verbose: bool = False) -> None:
+def retrain(
+    force: bool = False, commit: bool = False, verbose: bool = False, jobs: int | None = None
+) -> None:
     """Retrain, record, promote.
 
-    `force` runs every stage again; `commit` commits dvc.lock and champion.json.
+    `force` runs every stage again; `commit` commits dvc.lock and champion.json; `jobs` light stages run at a
+    time, where None leaves it to `jobs_for`.
     """
     prepare(verbose)
     in_project()
@@ -129,7 +151,7 @@ def retrain(force: bool = False, commit: bool = False, verbose: bool = False) ->
     registry = connect(params.promotion)
     with Display(len(nodes), verbose) as display:
         refresh_champion(registry)
-        run_stages(display, nodes, force)
+        run_stages(display, nodes, force, jobs or jobs_for(params))
         results = read()
         display.note("recording in MLflow")
         publish_results(registry, params, results)

@@ -28,7 +28,7 @@ FREE = str(free_port())
 HEAVY = ("torch", "transformers", "prefect", "mlflow", "dvc", "great_expectations", "pandas", "pydantic")
 
 SURFACE = {
-    "run": {"--commit", "--dry-run", "--force"},
+    "run": {"--commit", "--dry-run", "--force", "--jobs"},
     "publish": set(),
     "promote": {"--version"},
     "rollback": set(),

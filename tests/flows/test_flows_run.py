@@ -220,15 +220,45 @@ class sabotaged:  # noqa: N801 -- reads as a phrase
         self.file.write_text(self.healthy, encoding="utf-8")
 
 
+def test_light_stages_run_side_by_side_and_a_failure_ends_the_neighbour(
+    story: Path, pages: dict[str, str], run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    shutil.rmtree(story / ".dvc/cache", ignore_errors=True)
+    met = story / "met"
+    met.mkdir()
+    # Each waits until both are there, which never happens when they run one after the other.
+    meeting = f"""
+import os, pathlib, time
+if sys.argv[1] == 'quantize':
+    pathlib.Path({str(met)!r}, sys.argv[2]).write_text(str(os.getpid()))
+    while len(os.listdir({str(met)!r})) < 2: time.sleep(0.05)
+"""
+    with sabotaged(story, meeting):
+        done = run("--force")
+    assert done.returncode == 0, done.stderr
+
+    broken = f"{meeting}    sys.exit('it broke') if sys.argv[2] == 'adapt-ternary' else time.sleep(600)"
+    shutil.rmtree(met)
+    met.mkdir()
+    with sabotaged(story, broken):
+        started = time.monotonic()
+        done = run("--force")
+    assert done.returncode == 1
+    assert time.monotonic() - started < 120
+    assert done.stderr.splitlines()[-1] == "gorn run: stage quantize@adapt-ternary failed: it broke"
+    assert not fakes.runs(int((met / "adapt-bf16").read_text()))
+
+
 @pytest.mark.parametrize("group", [False, True], ids=["SIGTERM to gorn", "Ctrl-C to the group"])
 def test_a_signal_leaves_no_process_behind(tmp_path: Path, empty_store: Path, group: bool) -> None:
     root = fakes.under_dvc(fakes.bare(tmp_path / "project"))
     fakes.copy_store(empty_store, root)
-    child = root / "child"
+    children = root / "children"
+    children.mkdir()
     with sabotaged(
         root,
-        "import os, time\n"
-        f"if sys.argv[1] == 'base': open({str(child)!r}, 'w').write(str(os.getpid())); time.sleep(600)",
+        "import os, time\nif sys.argv[1] == 'quantize': "
+        f"open({str(children)!r} + '/' + str(os.getpid()), 'w').close(); time.sleep(600)",
     ):
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "run"],
@@ -239,7 +269,7 @@ def test_a_signal_leaves_no_process_behind(tmp_path: Path, empty_store: Path, gr
             text=True,
             start_new_session=True,
         )
-        wait_for(lambda: (child.exists() and child.read_text()) or process.poll() is not None)
+        wait_for(lambda: len(list(children.iterdir())) == 2 or process.poll() is not None)
         assert process.poll() is None, process.stdout and process.stdout.read()
         below = psutil.Process(process.pid).children(recursive=True)
         assert any("uvicorn" in " ".join(one.cmdline()) for one in below), "the server is one of them"
@@ -252,7 +282,7 @@ def test_a_signal_leaves_no_process_behind(tmp_path: Path, empty_store: Path, gr
     assert process.returncode == 128 + (signal.SIGINT if group else signal.SIGTERM), out
     assert time.monotonic() - started < 45
     assert "Traceback" not in out
-    assert not fakes.runs(int(child.read_text()))
+    assert not [child.name for child in children.iterdir() if fakes.runs(int(child.name))]
     assert not [one.pid for one in below if fakes.runs(one.pid)]
 
 

@@ -1,0 +1,78 @@
+"""The order in which stages start: dependencies first, light ones side by side, the others alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.graph import StageNode
+from flows.schedule import LIGHT, Schedule, jobs_for
+from stages.common.params import load
+
+REPO = Path(__file__).resolve().parents[2]
+NAMES = st.sampled_from([*sorted(LIGHT), "pretrain", "distill", "measure", "gate"])
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> list[StageNode]:
+    """A graph in topological order."""
+    nodes: list[StageNode] = []
+    for number, name in enumerate(draw(st.lists(NAMES, max_size=12))):
+        upstream = draw(st.sets(st.sampled_from(nodes), max_size=3)) if nodes else set()
+        nodes.append(StageNode(f"{name}@{number}", tuple(sorted(node.addressing for node in upstream))))
+    return nodes
+
+
+@given(graphs(), st.integers(1, 4), st.randoms(use_true_random=False))
+def test_whatever_ends_first_every_stage_runs_once_behind_what_it_needs(nodes, jobs, chance) -> None:
+    schedule, done = Schedule(nodes, jobs), []
+    while not schedule.finished:
+        while (node := schedule.start()) is not None:
+            assert {*node.upstream} <= {*done}
+        assert 1 <= len(schedule.running) <= jobs
+        assert len(schedule.running) == 1 or all(node.name in LIGHT for node in schedule.running)
+        ended = chance.choice(schedule.running)
+        schedule.end(ended)
+        done.append(ended.addressing)
+    assert sorted(done) == sorted(node.addressing for node in nodes)
+
+
+def test_one_job_keeps_the_order_of_the_graph_where_nothing_is_light() -> None:
+    nodes = [StageNode("base"), StageNode("pretrain", ("base",)), StageNode("gate", ("pretrain",))]
+    schedule, order = Schedule(nodes, 1), []
+    while (node := schedule.start()) is not None:
+        schedule.end(node)
+        order.append(node.addressing)
+    assert order == ["base", "pretrain", "gate"]
+
+
+def test_light_stages_share_and_a_training_waits_until_it_is_alone() -> None:
+    nodes = [StageNode("adapt"), *(StageNode(f"evaluate@{cell}") for cell in "abc")]
+    schedule = Schedule(nodes, 2)
+    first, second = schedule.start(), schedule.start()
+    assert [first.addressing, second.addressing] == ["evaluate@a", "evaluate@b"]
+    assert schedule.start() is None
+    schedule.end(first)
+    third = schedule.start()
+    assert third.addressing == "evaluate@c"
+    schedule.end(second)
+    assert schedule.start() is None
+    schedule.end(third)
+    assert schedule.start().addressing == "adapt"
+    assert schedule.start() is None
+
+
+@pytest.mark.parametrize(("profile", "jobs"), [("embedded", 2), ("qwen2.5-0.5b", 1)])
+def test_only_a_model_of_our_own_making_is_assumed_to_fit_twice(profile: str, jobs: int) -> None:
+    assert jobs_for(load(REPO / "profiles" / f"{profile}.yaml")) == jobs
+
+
+def test_every_light_stage_is_one_of_the_graph() -> None:
+    from flows import graph
+
+    names = {node.name for node in graph.stages()}
+    assert names >= LIGHT
+    assert {"base", "pretrain", "adapt", "distill", "measure", "measure_champion", "gate"} <= names - LIGHT
