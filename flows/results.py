@@ -14,10 +14,10 @@ from typing import Any
 from flows.settings import DECISION_FILE
 from stages.common import checkpoint
 from stages.common.atomic import read_json
+from stages.common.champion import CHAMPION
 from stages.common.errors import UserError
 from stages.common.hashing import sha256_json
 
-CHAMPION = "champion"
 TRAINED = ("base", "pretrain", "adapt", "distill", "judge_model")
 REPORTS = ("report.html", "report.md", "table.json")
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from evals.gate.words import size
-from flows.results import CHAMPION, Results
+from flows.results import Results
 from stages.common.atomic import read_json
+from stages.common.champion import CHAMPION
 from stages.common.errors import UserError
 
 VERDICT_STYLE = {"pass": "green", "fail": "red", "not comparable": "yellow", "not enough data": "yellow"}

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -24,26 +24,22 @@ TRAINING = "workflowType=machine_learning"  # MLflow's menu for trained models i
 
 
 def mlflow_command(port: int) -> list[str]:
-    """MLflow's server over the tracking store.
+    """MLflow's server; `mlflow_stores` tells it over what."""
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    return [*command, "--host", ports.HOST, "--port", str(port)]
+
+
+def mlflow_stores() -> dict[str, str]:
+    """The tracking store as MLflow's server reads it from its environment: a command line, and with it the
+    password of a database, is there for everybody on the machine to see.
 
     Job execution is off by the environment (`settings.prepare`).
     """
-    return [
-        *(
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            ports.HOST,
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-        ),
-        *("--backend-store-uri", settings.tracking_uri(), "--registry-store-uri", settings.tracking_uri()),
-        *("--default-artifact-root", settings.artifact_root().as_uri()),
-    ]
+    return {
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri(),
+        "MLFLOW_REGISTRY_STORE_URI": settings.tracking_uri(),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": settings.artifact_root().as_uri(),
+    }
 
 
 def prefect_command(port: int) -> list[str]:
@@ -73,12 +69,20 @@ class Server:
             raise UserError(f"{self.name}: ended by itself; see {self.log}")
 
 
-def start(name: str, command: list[str], url: str, health: str) -> Server:
+def start(
+    name: str, command: list[str], url: str, health: str, variables: Mapping[str, str] | None = None
+) -> Server:
     """Start a server with its output in `.gorn/logs/<name>.log`; it is not waited for."""
     log = settings.STATE / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
     return Server(name, process, url, url + health, log)
 
 
@@ -123,7 +127,8 @@ def run(mlflow_port: int, prefect_port: int) -> None:
         if remote:
             print(f"MLflow   {url} (MLFLOW_TRACKING_URI)", flush=True)
         else:
-            servers.insert(0, start("mlflow", mlflow_command(mlflow_port), url, "/health"))
+            mlflow = start("mlflow", mlflow_command(mlflow_port), url, "/health", mlflow_stores())
+            servers.insert(0, mlflow)
         for server in servers:
             server.wait()
             print(f"{server.name.capitalize():<9}{server.url}", flush=True)

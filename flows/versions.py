@@ -14,10 +14,11 @@ from typing import Any
 
 from flows import source, table
 from flows.registry import Registry
-from flows.results import CHAMPION, Results, cell_metrics
+from flows.results import Results, cell_metrics
 from flows.settings import LOCK_FILE
 from flows.table import number, with_interval
 from stages.common.atomic import write_json
+from stages.common.champion import CHAMPION
 from stages.common.errors import UserError
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.atomic import read_json
-
-CHAMPION = "champion"
+from stages.common.champion import CHAMPION
 
 
 @dataclass(frozen=True)
