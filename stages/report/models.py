@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.atomic import read_json
-from stages.common.champion import CHAMPION
+
+CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
