@@ -45,15 +45,15 @@ class Schedule:
     def start(self) -> StageNode | None:
         """The next stage, running from now on; None when one has to end first.
 
-        Light stages go first, so that they find company.
+        Light stages wait while another can run: later there are more of them, to run in pairs.
         """
         if len(self.running) >= self.jobs or any(node.name not in LIGHT for node in self.running):
             return None
         unfinished = {node.addressing for node in (*self.waiting, *self.running)}
         ready = [node for node in self.waiting if unfinished.isdisjoint(node.upstream)]
-        light = [node for node in ready if node.name in LIGHT]
-        # Only what is light may join what runs already.
-        chosen = next(iter(light or ([] if self.running else ready)), None)
+        if self.running:
+            ready = [node for node in ready if node.name in LIGHT]
+        chosen = min(ready, key=lambda node: node.name in LIGHT, default=None)
         if chosen:
             self.waiting.remove(chosen)
             self.running.append(chosen)

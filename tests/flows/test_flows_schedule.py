@@ -49,20 +49,27 @@ def test_one_job_keeps_the_order_of_the_graph_where_nothing_is_light() -> None:
     assert order == ["base", "pretrain", "gate"]
 
 
-def test_light_stages_share_and_a_training_waits_until_it_is_alone() -> None:
-    nodes = [StageNode("adapt"), *(StageNode(f"evaluate@{cell}") for cell in "abc")]
+def test_a_training_runs_alone_and_first_and_light_stages_share() -> None:
+    nodes = [*(StageNode(f"evaluate@{cell}") for cell in "abc"), StageNode("adapt")]
     schedule = Schedule(nodes, 2)
+    training = schedule.start()
+    assert training.addressing == "adapt"
+    assert schedule.start() is None
+    schedule.end(training)
     first, second = schedule.start(), schedule.start()
     assert [first.addressing, second.addressing] == ["evaluate@a", "evaluate@b"]
     assert schedule.start() is None
     schedule.end(first)
-    third = schedule.start()
-    assert third.addressing == "evaluate@c"
-    schedule.end(second)
+    assert schedule.start().addressing == "evaluate@c"
+
+
+def test_a_training_does_not_join_what_runs() -> None:
+    schedule = Schedule([StageNode("judge_model"), StageNode("corpus"), StageNode("base", ("corpus",))], 2)
+    judge, corpus = schedule.start(), schedule.start()
+    schedule.end(corpus)
     assert schedule.start() is None
-    schedule.end(third)
-    assert schedule.start().addressing == "adapt"
-    assert schedule.start() is None
+    schedule.end(judge)
+    assert schedule.start().addressing == "base"
 
 
 @pytest.mark.parametrize(("profile", "jobs"), [("embedded", 2), ("qwen2.5-0.5b", 1)])

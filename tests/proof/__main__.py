@@ -7,6 +7,7 @@ import importlib
 import shutil
 import sys
 
+from tests.proof import summary
 from tests.proof.common import SCRATCH
 
 CLAIMS = ("budgets", "learning", "planted", "reproducible", "kills", "retraining", "offline", "classics")
@@ -28,6 +29,7 @@ def main() -> int:
         if arguments.fresh:
             shutil.rmtree(SCRATCH / claim, ignore_errors=True)
         importlib.import_module(f"tests.proof.{claim}").measure()
+        summary.write()
         sys.stderr.write(f"{claim}: docs/results/{claim}.json\n")
     return 0
 
