@@ -116,6 +116,14 @@ def workspace(
     return folder
 
 
+def begin_like(folder: Path, other: Path) -> None:
+    """Give a new workspace what `other` has made, so that only what differs runs."""
+    if not (folder / "out").exists():
+        shutil.copytree(other / "out", folder / "out")
+        for lock in ("dvc.lock", "stages/dvc.lock"):
+            shutil.copyfile(other / lock, folder / lock)
+
+
 def out_hashes(folder: Path, timed: bool = False) -> dict[str, str]:
     """SHA-256 of every file below out/, without what holds times unless `timed`."""
     files = sorted(file for file in (folder / "out").rglob("*") if file.is_file())

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.proof.common import SCRATCH, piece, run, workspace, write_result
+from tests.proof.common import SCRATCH, begin_like, piece, run, workspace, write_result
 
 CLAIM = "learning"
 SEEDS = (1, 2, 3)
@@ -60,12 +60,12 @@ def _make(seed: int) -> dict[str, str]:
     main = workspace(CLAIM, f"seed-{seed}", _seeded(seed))
     run(["dvc", "repro", "quantize@adapt-bf16", "quantize@adapt-higgs-4bit", "quantize@adapt-ternary"], main)
     bare = workspace(CLAIM, f"no-replay-{seed}", _no_replay(seed))
-    _begin_like(bare, main)
+    begin_like(bare, main)
     run(["dvc", "repro", "pretrain"], bare)
     blank = SCRATCH / CLAIM / f"blank-{seed}"
     _random_weights(main / "out" / "base", blank, seed)
     scratch = workspace(CLAIM, f"from-scratch-{seed}", _from_scratch(seed, blank))
-    _begin_like(scratch, main)
+    begin_like(scratch, main)
     run(["dvc", "repro", "pretrain"], scratch)
     out = main / "out"
     return {
@@ -77,14 +77,6 @@ def _make(seed: int) -> dict[str, str]:
         "adapt-higgs-4bit": str(out / "quantize" / "adapt-higgs-4bit"),
         "adapt-ternary": str(out / "quantize" / "adapt-ternary"),
     }
-
-
-def _begin_like(folder: Path, other: Path) -> None:
-    """Give a new workspace what `other` has made, so that only what differs runs."""
-    if not (folder / "out").exists():
-        shutil.copytree(other / "out", folder / "out")
-        for lock in ("dvc.lock", "stages/dvc.lock"):
-            shutil.copyfile(other / lock, folder / lock)
 
 
 def _random_weights(base: Path, target: Path, seed: int) -> None:
