@@ -116,7 +116,7 @@ def plan(params: Any, flops_per_second: float | None = None) -> list[Row]:
     student = _student(params, base)
     for name, candidate in params.candidates.items():
         model = base if candidate.source == "adapt" else student
-        stored = _stored_bytes(model, candidate.recipe) if model else None
+        stored = _stored_bytes(model, candidate) if model else None
         rows.append(
             Row(f"quantize {name}", model.parameters if model else None, stored, note=_unknown(model))
         )
@@ -235,14 +235,21 @@ def _lora_parameters(model: _Model, block: Any) -> int:
     return sum(block.rank * (out + inner) for out, inner in shapes)
 
 
-def _stored_bytes(model: _Model, recipe: str) -> int:
-    """Bytes of the weights of a candidate as `lowbit` lays them out; what is not quantised is bf16."""
+def _stored_bytes(model: _Model, candidate: Any) -> int:
+    """Bytes of the weights of a candidate as `lowbit` lays them out, or of its budget; what is not quantised
+    is bf16.
+    """
     import torch
     from lowbit.recipes import KINDS, spec_of
 
+    if candidate.bytes is not None:
+        return int(candidate.bytes)
     total = 2 * model.parameters
+    if candidate.bits is not None:
+        weights = sum(prod(shape) for shape in model.matrices.values())
+        return total - 2 * weights + int(candidate.bits * weights / 8)
     for name, shape in model.matrices.items():
-        spec = spec_of(recipe, shape, None, name)
+        spec = spec_of(candidate.recipe, shape, None, name)
         if spec is not None:
             layout = KINDS[spec["kind"]].layout(spec)
             stored = sum(

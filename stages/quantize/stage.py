@@ -18,38 +18,54 @@ if TYPE_CHECKING:
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The checkpoint that candidate `cell` is made from, and `out/quantize/<cell>`."""
+    """The checkpoint that candidate `cell` is made from, the shards, and `out/quantize/<cell>`."""
     source = params.candidates[str(cell)].source
-    return {"source": OUT / source}, {"checkpoint": OUT / "quantize" / str(cell)}
+    inputs = {"source": OUT / source, "tokens": OUT / "tokens"}
+    return inputs, {"checkpoint": OUT / "quantize" / str(cell)}
 
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     """Quantise the source of one candidate by its recipe; what stays unquantised is stored in bfloat16.
 
-    The lineage is that of the source. The notes hold bits per weight (of the whole checkpoint and of the
-    quantised layers) and the relative error of every layer. Raises `LowbitError` for weights that cannot be
-    quantised, `UserError` for a foreign tokenizer.
+    The recipe `higgs-dynamic` leaves its plan beside the weights. The lineage is that of the source. The
+    notes hold bits per weight (of the whole checkpoint and of the quantised layers) and the relative error
+    of every layer. Raises `LowbitError` for weights that cannot be quantised or a budget too small,
+    `UserError` for a foreign tokenizer.
     """
     from lowbit.folder import quantize_folder
     from lowbit.tensorfile import Source
 
     from stages.common.checkpoint import check_own_tokenizer
+    from stages.common.params.shipping import DYNAMIC
+    from stages.quantize.dynamic import plan_for
 
     [(name, candidate)] = params.candidates.items()
     source = inputs["source"]
     lineage = manifest.read(source)["lineage"]
     check_own_tokenizer(source)
+    dynamic = None
+    if candidate.recipe == DYNAMIC:
+        with progress(None, f"alphas of {name}", "layers") as bar:
+            dynamic = plan_for(
+                candidate,
+                source,
+                inputs["tokens"],
+                params.seed,
+                lambda _done, _total, layer: bar.advance(1, layer),
+            )
     with progress(len(Source(source).files), f"quantize {name}", "tensors") as bar:
         report = quantize_folder(
             source,
-            candidate.recipe,
+            dynamic.plan if dynamic else candidate.recipe,
             outputs["checkpoint"],
             seed=params.seed,
             progress=lambda _done, _total, tensor: bar.advance(1, tensor),
         )
-    return Facts(
-        lineage=lineage, notes={"source": candidate.source, "recipe": candidate.recipe, **notes(report)}
-    )
+    about = {"source": candidate.source, "recipe": candidate.recipe, **notes(report)}
+    if dynamic:
+        dynamic.write(outputs["checkpoint"])
+        about["dynamic"] = dynamic.notes()
+    return Facts(lineage=lineage, notes=about)
 
 
 def notes(report: Report) -> dict[str, Any]:

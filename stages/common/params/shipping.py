@@ -8,17 +8,31 @@ from pydantic import Field, PositiveInt, model_validator
 
 from stages.common.params.block import Block
 
-RECIPES = ("bf16", "int8", "higgs-4bit", "ternary")
+DYNAMIC = "higgs-dynamic"
+RECIPES = ("bf16", "int8", "higgs-4bit", "higgs-3bit", "higgs-2bit", DYNAMIC, "ternary")
 
 
 class Candidate(Block):
+    """What is made of a checkpoint; a budget (`bits` or `bytes`) and `alphas` are for higgs-dynamic alone."""
+
     source: Literal["adapt", "distill"]
     recipe: str
+    bits: float | None = Field(default=None, gt=1, le=16)
+    bytes: PositiveInt | None = None
+    alphas: Literal["random", "sample"] | None = None
 
     @model_validator(mode="after")
     def _built(self) -> Candidate:
         if self.recipe not in RECIPES:
             raise ValueError(f"recipe `{self.recipe}` is not built yet; built: {', '.join(RECIPES)}")
+        if self.recipe != DYNAMIC:
+            for key in ("bits", "bytes", "alphas"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"recipe `{self.recipe}` takes no `{key}`; only {DYNAMIC} does")
+        elif (self.bits is None) == (self.bytes is None):
+            raise ValueError(f"recipe `{DYNAMIC}` needs a budget: either `bits` per weight or `bytes`")
+        elif self.alphas is None:
+            raise ValueError(f"recipe `{DYNAMIC}` needs `alphas`: random (no data) or sample")
         return self
 
 
