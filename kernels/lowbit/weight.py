@@ -14,13 +14,15 @@ from lowbit.errors import LowbitError
 
 Shape = tuple[int, int]
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
+COMPARED = 1 << 22  # weights that are compared at a time, which bounds the memory beside the matrices
 
 
 @dataclass(frozen=True, eq=False)
 class PackedWeight(ABC):
     """A quantised weight matrix of `shape` (out, in).
 
-    `codes` and `scales` are all that is stored for it; `scales` is float16. `spec` and `layout` say the rest.
+    `codes` and `scales` are all that is stored for it; `scales` is float16, or float32 where `layout` says
+    so. `spec` and `layout` say the rest.
     """
 
     kind: ClassVar[str]
@@ -80,9 +82,12 @@ class PackedWeight(ABC):
             raise LowbitError(
                 f"the quantised weight is {self.shape}, the one to compare with {tuple(weight.shape)}"
             )
-        reference = weight.detach().to(device=self.codes.device, dtype=torch.float32)
-        lost = float((self.dequantize() - reference).square().sum(dtype=torch.float64))
-        size = float(reference.square().sum(dtype=torch.float64))
+        lost = size = 0.0
+        rows = max(1, COMPARED // self.shape[1])
+        for ours, part in zip(self.dequantize().split(rows), weight.detach().split(rows), strict=True):
+            reference = part.to(device=ours.device, dtype=torch.float32)
+            lost += float((ours - reference).square().sum(dtype=torch.float64))
+            size += float(reference.square().sum(dtype=torch.float64))
         return lost / size if size else 0.0 if lost == 0 else float("inf")
 
 
