@@ -19,7 +19,7 @@ from torch.nn import functional as F
 BITS = 8
 LARGEST, SMALLEST = 2 ** (BITS - 1) - 1, -(2 ** (BITS - 1))
 SMALLEST_PEAK = 1e-5  # BitNet's clamp of max|x|
-# Codes enter the product as fractions of this power of two: exact in every dtype, and float16 sums stay finite.
+# Codes enter the product as fractions of this power of two: exact in every dtype, and no float16 overflows.
 UNIT = 2.0 ** (BITS - 1)
 
 

@@ -283,9 +283,8 @@ def pack(model: PreTrainedModel, plan: Plan | None = None, seed: int = 0) -> Pre
         raise LowbitError("bitlinear: the model has no BitLinear to pack; lowbit.quantize_model packs others")
     blending = next((name for name, layer in found.items() if layer.blend != 1), None)
     if blending is not None:
-        raise LowbitError(
-            f"{blending}: its blend is {found[blending].blend}, that of a packed layer is 1; set_blend(model, 1)"
-        )
+        what = f"its blend is {found[blending].blend}, that of a packed layer is 1"
+        raise LowbitError(f"{blending}: {what}; call set_blend(model, 1) first")
     shapes, heads = linears(model)
     rest = {name: shape for name, shape in shapes.items() if name not in found}
     chosen = {} if plan is None else recipes.specs(plan, rest, heads)

@@ -57,8 +57,8 @@ class LayerReport:
 
 @dataclass
 class Report:
-    """What `quantize_folder` wrote. `bytes` is the size of its files, `bits_per_weight` counts all of its tensors;
-    `layers` only quantised ones.
+    """What `quantize_folder` wrote. `bytes` is the size of its files, `bits_per_weight` counts all of its
+    tensors; `layers` only quantised ones.
     """
 
     bytes: int
@@ -115,6 +115,7 @@ def quantize_folder(
     making = {"call": "quantize_folder", "layers": chosen, "seed": seed}
     with appearing(target, None if resume is None else Path(resume)) as work:
         written = stream(tensors, steps, work, making, shard_bytes, progress)
+        config.dtype = str(KEPT_DTYPE).removeprefix("torch.")
         write_config(config, chosen, seed, work / CHECKPOINT)
         copy_rest(source, work / CHECKPOINT)
     metas = [tensors.meta(name) for name in tensors.files]
@@ -177,25 +178,27 @@ def packed_layout(spec: Spec, layer: str) -> Layout:
     return {f"{layer}.weight_{part}": place for part, place in parts.items()}
 
 
-def kept(tensors: Source, name: str) -> Step:
-    """The tensor `name` stays: floating-point numbers in bfloat16, and anything else as it is."""
+def kept(tensors: Source, name: str, cast: torch.dtype | None = KEPT_DTYPE) -> Step:
+    """The tensor `name` stays: floating-point numbers in the dtype `cast`, if one is given, and anything
+    else as it is.
+    """
     shape, dtype = tensors.meta(name)
+    stored = cast if cast is not None and dtype.is_floating_point else dtype
 
     def make(tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor], None]:
         if not tensor.is_floating_point():
             return {name: tensor}, None
         if not bool(torch.isfinite(tensor).all()):
             raise LowbitError(f"{name}: holds NaN or infinity; mend the checkpoint before quantising it")
-        return {name: tensor.to(KEPT_DTYPE)}, None
+        return {name: tensor.to(stored)}, None
 
-    return Step({name: (shape, KEPT_DTYPE if dtype.is_floating_point else dtype)}, make)
+    return Step({name: (shape, stored)}, make)
 
 
 def write_config(config: PreTrainedConfig, layers: dict[str, Spec], seed: int, folder: Path) -> None:
     """Write `config.json`; with `layers` it says that they are packed."""
     from lowbit.integration import LowbitConfig
 
-    config.dtype = str(KEPT_DTYPE).removeprefix("torch.")
     if layers:
         config.quantization_config = LowbitConfig(layers, seed)
     config.save_pretrained(folder)
