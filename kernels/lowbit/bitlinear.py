@@ -86,10 +86,11 @@ class BitLinear(nn.Linear):
         if per not in ("tensor", "row"):
             raise LowbitError(f"{name}: ternary levels are per `row` or per `tensor`, not per `{per}`")
         self.name, self.level, self.per, self.norm_eps, self.blend = name, level, per, norm_eps, 1.0
+        exact: dict[str, Any] = {"device": device, "dtype": torch.float32}
         groups = out_features if per == "row" else 1
-        self.register_buffer("threshold_ratio", torch.full((groups,), 0.5, device=device))
-        self.register_buffer("level_ratio", torch.ones(groups, device=device))
-        norm = None if norm_eps is None else nn.Parameter(torch.ones(in_features, device=device))
+        self.register_buffer("threshold_ratio", torch.full((groups,), 0.5, **exact))
+        self.register_buffer("level_ratio", torch.ones(groups, **exact))
+        norm = None if norm_eps is None else nn.Parameter(torch.ones(in_features, **exact))
         self.register_parameter("norm_weight", norm)
 
     @classmethod

@@ -107,7 +107,7 @@ def read_folder(
         stream(tensors, steps, work, making, shard_bytes, progress)
         write_config(config, specs, 0, work / CHECKPOINT)
         copy_rest(source, work / CHECKPOINT)
-    return list(specs)
+    return sorted(specs)
 
 
 def _declared(folder: Path) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def write_folder(
         stream(tensors, steps, work, making, shard_bytes, progress)
         _write_config(config, declared, list(specs), work / CHECKPOINT)
         copy_rest(source, work / CHECKPOINT)
-    return list(specs)
+    return sorted(specs)
 
 
 def _writable(specs: Mapping[str, Spec], source: Path) -> float | None:

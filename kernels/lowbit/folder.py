@@ -15,7 +15,7 @@ from lowbit.errors import LowbitError
 from lowbit.recipes import Plan, Spec
 from lowbit.streaming import CHECKPOINT, SHARD_BYTES, Progress, Step, appearing, stream
 from lowbit.tensorfile import Source
-from lowbit.weight import Layout, Shape
+from lowbit.weight import Layout, Shape, finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -188,7 +188,7 @@ def kept(tensors: Source, name: str, cast: torch.dtype | None = KEPT_DTYPE) -> S
     def make(tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor], None]:
         if not tensor.is_floating_point():
             return {name: tensor}, None
-        if not bool(torch.isfinite(tensor).all()):
+        if not finite(tensor):
             raise LowbitError(f"{name}: holds NaN or infinity; mend the checkpoint before quantising it")
         return {name: tensor.to(stored)}, None
 

@@ -149,8 +149,9 @@ class PackedBitLinear(LowbitLinear):
     ) -> None:
         super().__init__(spec, seed, bias, name, device, dtype)
         self.norm_eps = spec.get("norm_eps")
-        norm = None if self.norm_eps is None else torch.ones(self.in_features, device=device)
-        self.register_buffer("norm_weight", norm)
+        # While Transformers loads, the default dtype is that of the model.
+        ones = torch.ones(self.in_features, device=device, dtype=torch.float32)
+        self.register_buffer("norm_weight", None if self.norm_eps is None else ones)
 
     def check(self) -> None:
         super().check()

@@ -14,7 +14,7 @@ from lowbit.errors import LowbitError
 
 Shape = tuple[int, int]
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
-COMPARED = 1 << 22  # weights that are compared at a time, which bounds the memory beside the matrices
+COMPARED = 1 << 22  # weights that are looked at at a time, which bounds the memory beside the matrices
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +101,14 @@ def checked(weight: torch.Tensor, name: str) -> torch.Tensor:
         raise LowbitError(
             f"{name}: shape {tuple(weight.shape)}; a matrix (out, in) with at least one weight is needed"
         )
-    if not bool(torch.isfinite(weight).all()):
+    if not finite(weight):
         raise LowbitError(f"{name}: holds NaN or infinity; mend the checkpoint before quantising it")
     return weight.detach()
+
+
+def finite(tensor: torch.Tensor) -> bool:
+    """Whether it holds neither NaN nor infinity; `torch.isfinite` takes several times its memory."""
+    return all(bool(torch.isfinite(part).all()) for part in tensor.flatten().split(COMPARED))
 
 
 def half(scales: torch.Tensor, name: str) -> torch.Tensor:

@@ -20,7 +20,7 @@ from lowbit.tensorfile import Source, digest, raw_bytes
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-SHARD = 30_000  # bytes: the packed test model takes four shards
+SHARD = 30_000  # bytes: the packed test model takes three shards
 PLAN, SEED = "higgs-4bit", 5
 KILLED = """
 import os, signal, sys, lowbit
@@ -181,7 +181,7 @@ def test_shards_hold_the_tensors_of_the_single_file(checkpoint: Path, whole: Pat
     lowbit.quantize_folder(checkpoint, PLAN, tmp_path / "one", seed=SEED)
     one = load_file(tmp_path / "one" / "model.safetensors")
     files = sorted(whole.glob("*.safetensors"))
-    assert [file.name for file in files] == [f"model-0000{n}-of-00004.safetensors" for n in range(1, 5)]
+    assert [file.name for file in files] == [f"model-0000{n}-of-00003.safetensors" for n in range(1, 4)]
     index = json.loads((whole / "model.safetensors.index.json").read_text())
     found = {}
     for file in files:
@@ -246,5 +246,5 @@ def test_memory_stays_near_the_largest_tensor(root: Path) -> None:
     found = json.loads(run.stdout)
     assert found["source_bytes"] > 0.35e9
     assert found["largest_tensor_bytes"] == 2 * 32_000 * 1024
-    # The embedding and its mask of finite numbers; or one matrix in bfloat16, in float32, and its codes.
-    assert found["peak_rss_bytes"] - found["rss_before_bytes"] < 2.5 * found["largest_tensor_bytes"]
+    # What one matrix needs in float32 beside itself; all of them would be five times the largest tensor.
+    assert found["peak_rss_bytes"] - found["rss_before_bytes"] < 2 * found["largest_tensor_bytes"]
