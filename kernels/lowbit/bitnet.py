@@ -80,8 +80,8 @@ def read_folder(
 ) -> list[str]:
     """Convert the BitNet checkpoint `source` to a lowbit checkpoint `target`; returns the ternary layers.
 
-    Codes are the same, levels exact when `weight_scale` multiplies, or divides and is bfloat16 or float16
-    (else within one rounding of float32); everything else is copied in its dtype. `scales` says what
+    Codes are the same; levels too when `weight_scale` multiplies, else they are its inverse in float32.
+    Everything else is copied in its dtype. `scales` says what
     `weight_scale` does where the configuration does not. `target`, `progress`, `resume` and `shard_bytes`
     as in `quantize_folder`. Raises `LowbitError` naming the tensor or the key.
     """
@@ -212,8 +212,9 @@ def write_folder(
     checkpoint that Transformers loads without lowbit; returns the ternary layers.
 
     `linear_class` chooses the convention: `autobitlinear` (offline) keeps levels to the bit, `bitlinear`
-    stores their inverses, within one rounding of float32. Raises `LowbitError`, naming the layer, for what
-    BitNet cannot hold: other kinds, a level per row, rows that 4 does not divide, norms in some layers only.
+    stores their inverses, in the model's dtype where that loses nothing and else in float32. Raises
+    `LowbitError`, naming the layer, for what BitNet cannot hold: other kinds, a level per row, rows that 4
+    does not divide, norms in some layers only.
     """
     source, target = Path(source), Path(target)
     if linear_class not in CLASSES:

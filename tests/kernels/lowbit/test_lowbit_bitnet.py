@@ -11,6 +11,8 @@ from typing import Any
 import lowbit
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from lowbit import bitlinear, bitnet, packing
 from lowbit.errors import LowbitError
 from safetensors.torch import load_file, save_file
@@ -185,6 +187,18 @@ def test_the_trap_of_the_scale(
     for name, tensor in first.items():
         assert tensor.dtype == second[name].dtype, name
         assert torch.equal(tensor, second[name]), name
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(2**-10, 2**12, width=16), st.sampled_from([torch.bfloat16, torch.float16]))
+def test_short_scales_survive_their_inversion(value: float, dtype: torch.dtype) -> None:
+    scale = torch.tensor([value], dtype=dtype)
+    for how, level in (("divide", 1 / scale.float()), ("multiply", scale.float())):
+        back = bitnet._scale(float(level), how, dtype)  # type: ignore[arg-type]
+        assert back.dtype == dtype
+        assert torch.equal(back, scale)
+    third = torch.tensor([1 / 3])
+    assert bitnet._scale(float(third), "multiply", dtype).dtype == torch.float32
 
 
 def test_spread_codes_are_read_too(checkpoint: Path, tmp_path: Path) -> None:
