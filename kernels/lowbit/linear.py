@@ -5,7 +5,7 @@ quantised too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import nn
@@ -59,9 +59,7 @@ class LowbitLinear(nn.Module):
         self._dense: torch.Tensor | None = None
 
     @classmethod
-    def from_packed(
-        cls, packed: PackedWeight, seed: int, bias: torch.Tensor | None, name: str
-    ) -> LowbitLinear:
+    def from_packed(cls, packed: PackedWeight, seed: int, bias: torch.Tensor | None, name: str) -> Self:
         """The layer that holds `packed`."""
         layer = cls(packed.spec(), seed, bias is not None, name, device="meta")
         layer.weight_codes, layer.weight_scales = packed.codes, packed.scales
