@@ -3,7 +3,8 @@
 `import lowbit` makes `AutoModelForCausalLM.from_pretrained` understand `quant_method: lowbit`. Everything
 else loads when it is first used: `lowbit.higgs.quantize`, `lowbit.ternary.quantize`,
 `lowbit.uniform.quantize`, `lowbit.grids.load`, `lowbit.quantize_folder`, `lowbit.quantize_model`,
-`lowbit.sensitivity.estimate`, `lowbit.allocate`, `lowbit.set_mode`.
+`lowbit.sensitivity.estimate`, `lowbit.allocate`, `lowbit.hybrid`, `lowbit.set_mode`, `lowbit.bitlinear`
+(training) and `lowbit.bitnet` (checkpoints of Transformers' BitNet).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from lowbit import registration
 from lowbit.errors import LowbitError
 
 if TYPE_CHECKING:
-    from lowbit import grids, higgs, sensitivity, ternary, uniform
-    from lowbit.allocation import Plan, allocate
+    from lowbit import bitlinear, bitnet, grids, higgs, sensitivity, ternary, uniform
+    from lowbit.allocation import Plan, allocate, hybrid
     from lowbit.folder import quantize_folder
     from lowbit.integration import LowbitConfig, quantize_model
     from lowbit.linear import LowbitLinear, set_mode
@@ -27,8 +28,11 @@ __all__ = [
     "LowbitLinear",
     "Plan",
     "allocate",
+    "bitlinear",
+    "bitnet",
     "grids",
     "higgs",
+    "hybrid",
     "quantize_folder",
     "quantize_model",
     "sensitivity",
@@ -37,12 +41,13 @@ __all__ = [
     "uniform",
 ]
 
-_MODULES = ("grids", "higgs", "sensitivity", "ternary", "uniform")
+_MODULES = ("bitlinear", "bitnet", "grids", "higgs", "sensitivity", "ternary", "uniform")
 _MEMBERS = {
     "LowbitConfig": "integration",
     "LowbitLinear": "linear",
     "Plan": "allocation",
     "allocate": "allocation",
+    "hybrid": "allocation",
     "quantize_folder": "folder",
     "quantize_model": "integration",
     "set_mode": "linear",

@@ -3,7 +3,8 @@
 By the linearity theorem (Malinovskii et al., arXiv 2411.17525, theorem 1) the loss of a quantised model
 rises by about sum_l alpha_l t_l^2, where t_l^2 = |W_q - W|^2 / |W|^2 is the relative error of layer l and
 alpha_l does not depend on the quantiser. With HIGGS t^2 is a constant of the grid, so the best choice is an
-integer program (section 5 of the paper) and is solved exactly.
+integer program (section 5 of the paper) and is solved exactly. `hybrid` chooses by the same alphas which
+layers of a ternary model stay in int8.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lowbit.errors import LowbitError
 from lowbit.uniform import LARGEST_CODE
 from lowbit.weight import Shape
 
+LOW, HIGH = "ternary", "int8"  # of a hybrid model
 OPTIONS = ("bf16", "int8", *(f"higgs-{name}" for name in grids.NAMES))
 # Above this relative error, 4^-2.5, the loss is no longer linear in it; the authors discard such grids.
 LINEAR_LIMIT = 4**-2.5
@@ -64,6 +66,10 @@ class Plan:
             for name, choice in self.layers.items()
         }
 
+    def having(self, recipe: str) -> list[str]:
+        """The layers that get `recipe`."""
+        return [name for name, choice in self.layers.items() if choice.recipe == recipe]
+
     def save(self, path: str | Path) -> None:
         """Write `to_json` to the file `path`."""
         Path(path).write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -95,6 +101,50 @@ def allocate(
             f"({8 * least / weights:.3f} bits a weight); raise the budget or add smaller options"
         )
     chosen = dict(zip(choices, _solve(list(choices.values()), room), strict=True))
+    return _plan(chosen, weights, rest_bytes)
+
+
+def hybrid(
+    layers: Mapping[str, Shape],
+    alphas: Mapping[str, float],
+    *,
+    share: float | None = None,
+    budget: Mapping[str, float] | None = None,
+    rest_bytes: int = 0,
+) -> Plan:
+    """Which layers of a ternary model stay in int8: those that lower the sum of alpha t^2 most.
+
+    Give either `share`, the part of all weights of `layers` that may stay, from 0 to 1, or `budget` with
+    `rest_bytes` as in `allocate`. `plan.having("int8")` is what `bitlinear.convert` keeps; the plan itself
+    makes the hybrid without training. Its prediction ranks layers and is no forecast: ternary lies outside
+    the linear regime, and training wins most of it back. Raises `LowbitError` as `allocate` does.
+    """
+    if (share is None) == (budget is None):
+        raise LowbitError("hybrid: give either a share of the weights or a budget")
+    if budget is not None:
+        return allocate(layers, alphas, budget, options=(LOW, HIGH), rest_bytes=rest_bytes)
+    if share is None or not 0 <= share <= 1:
+        raise LowbitError(f"hybrid: share {share}; give the part of the weights to keep, from 0 to 1")
+    choices = {name: _choices(name, tuple(shape), alphas, (LOW, HIGH)) for name, shape in layers.items()}
+    sizes = {name: math.prod(shape) for name, shape in layers.items()}
+    weights = sum(sizes.values())
+    if weights == 0:
+        raise LowbitError("hybrid: there is no layer to choose from")
+    # The same program, in which what is kept costs its weights and what is ternary nothing.
+    priced = [
+        [replace(choice, bytes=sizes[name] if choice.recipe == HIGH else 0) for choice in found]
+        for name, found in choices.items()
+    ]
+    room = math.floor(share * weights + 1e-6)
+    picked = [choice.recipe for choice in _solve(priced, room)]
+    chosen = {
+        name: next(choice for choice in found if choice.recipe == recipe)
+        for (name, found), recipe in zip(choices.items(), picked, strict=True)
+    }
+    return _plan(chosen, weights, rest_bytes)
+
+
+def _plan(chosen: dict[str, Choice], weights: int, rest_bytes: int) -> Plan:
     stored = sum(choice.bytes for choice in chosen.values())
     bits = 8 * stored / weights
     predicted = sum(choice.predicted for choice in chosen.values())

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +13,9 @@ import torch
 from lowbit import recipes
 from lowbit.errors import LowbitError
 from lowbit.recipes import Plan, Spec
-from lowbit.tensorfile import WEIGHTS, Source, Writer
-from lowbit.weight import Layout, Shape
+from lowbit.streaming import CHECKPOINT, SHARD_BYTES, Progress, Step, appearing, stream
+from lowbit.tensorfile import Source
+from lowbit.weight import Layout, Shape, finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -46,8 +43,6 @@ COPIED = (
 )
 KEPT_DTYPE = torch.bfloat16
 
-Progress = Callable[[int, int, str], None]
-
 
 @dataclass
 class LayerReport:
@@ -62,8 +57,8 @@ class LayerReport:
 
 @dataclass
 class Report:
-    """What `quantize_folder` wrote. `bytes` is the file's size, `bits_per_weight` counts all of its tensors;
-    `layers` only quantised ones.
+    """What `quantize_folder` wrote. `bytes` is the size of its files, `bits_per_weight` counts all of its
+    tensors; `layers` only quantised ones.
     """
 
     bytes: int
@@ -84,7 +79,14 @@ class Report:
 
 
 def quantize_folder(
-    source: str | Path, plan: Plan, target: str | Path, *, seed: int = 0, progress: Progress | None = None
+    source: str | Path,
+    plan: Plan,
+    target: str | Path,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    resume: str | Path | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> Report:
     """Write the checkpoint folder `source` (sharded or not) to `target`, quantised by `plan`; the memory
     needed is about that of the largest tensor.
@@ -93,27 +95,39 @@ def quantize_folder(
     `higgs-3bit`, `higgs-2bit`, `higgs-<grid>`, `ternary`), or `{layer: {"recipe": ..., "group_size":
     ...}}`, or the path of a JSON file with that. What is not quantised is stored in bfloat16; integers
     stay. `seed` draws the signs of HIGGS. Tokenizer, generation config and licence are copied as they are.
-    `progress(done, total, tensor)` is called after every tensor. `target` must be absent or empty and
-    appears only when it is complete. Raises `LowbitError`.
+    Shards hold up to `shard_bytes` of tensors. `progress(done, total, tensor)` is called after every tensor.
+
+    `target` must be absent or empty and appears only when it is complete. After a kill the same call goes
+    on with the tensors that are missing and gives the bytes of an undisturbed run. Unfinished work lies
+    hidden beside `target`, where an exception or Ctrl-C removes it; or in the folder `resume`, on the same
+    disk, which keeps it whatever happens. Raises `LowbitError`.
     """
     source, target = Path(source), Path(target)
-    config, shapes, heads = _skeleton(source)
+    config, shapes, heads = skeleton(source)
+    if getattr(config, "quantization_config", None) is not None:
+        raise LowbitError(f"{source}: is quantised already; give the unquantised checkpoint")
     tensors = Source(source)
     shapes = {name: shape for name, shape in shapes.items() if f"{name}.weight" in tensors.files}
     chosen = recipes.specs(plan, shapes, heads)
     if not shapes:
         raise LowbitError(f"{source}: none of its tensors belongs to a linear layer of {config.model_type}")
-    with _appearing(target) as folder:
-        report = _write(tensors, chosen, folder / WEIGHTS, seed, progress)
-        _write_config(config, chosen, seed, folder)
-        for pattern in COPIED:
-            for file in sorted(source.glob(pattern)):
-                shutil.copyfile(file, folder / file.name)
-    return report
+    steps = {name: _step(tensors, name, chosen, seed) for name in tensors.files}
+    making = {"call": "quantize_folder", "layers": chosen, "seed": seed}
+    with appearing(target, None if resume is None else Path(resume)) as work:
+        written = stream(tensors, steps, work, making, shard_bytes, progress)
+        config.dtype = str(KEPT_DTYPE).removeprefix("torch.")
+        write_config(config, chosen, seed, work / CHECKPOINT)
+        copy_rest(source, work / CHECKPOINT)
+    metas = [tensors.meta(name) for name in tensors.files]
+    parameters = sum(torch.Size(shape).numel() for shape, dtype in metas if dtype.is_floating_point)
+    reports = {layer: LayerReport(**note) for layer, note in _notes(written.notes).items()}
+    return Report(written.bytes, parameters, 8 * written.tensor_bytes / parameters, reports)
 
 
-def _skeleton(source: Path) -> tuple[PreTrainedConfig, dict[str, Shape], frozenset[str]]:
-    """The configuration and the linear layers of the model in `source`, from a model without weights."""
+def skeleton(source: Path) -> tuple[PreTrainedConfig, dict[str, Shape], frozenset[str]]:
+    """The configuration and the linear layers of the model in `source`, from a model without weights.
+    Raises `LowbitError` naming the file.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from lowbit.integration import linears
@@ -122,8 +136,6 @@ def _skeleton(source: Path) -> tuple[PreTrainedConfig, dict[str, Shape], frozens
         raise LowbitError(f"{source}: has no config.json; give the folder of a Hugging Face checkpoint")
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True)
-        if getattr(config, "quantization_config", None) is not None:
-            raise LowbitError(f"{source}: is quantised already; give the unquantised checkpoint")
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -134,83 +146,69 @@ def _skeleton(source: Path) -> tuple[PreTrainedConfig, dict[str, Shape], frozens
     return config, shapes, heads
 
 
-def _write(
-    tensors: Source, chosen: dict[str, Spec], path: Path, seed: int, progress: Progress | None
-) -> Report:
-    layout: Layout = {}
-    parameters = 0
-    for name in tensors.files:
-        shape, dtype = tensors.meta(name)
-        layer = name.removesuffix(".weight")
-        if dtype.is_floating_point:
-            parameters += torch.Size(shape).numel()
-        if layer in chosen:
-            parts = recipes.kind_of(chosen[layer], layer).layout(chosen[layer])
-            layout |= {f"{layer}.weight_{part}": place for part, place in parts.items()}
-        else:
-            layout[name] = (shape, KEPT_DTYPE if dtype.is_floating_point else dtype)
-    reports: dict[str, LayerReport] = {}
-    with Writer(path, layout) as writer:
-        for done, name in enumerate(tensors.files, 1):
-            layer, tensor = name.removesuffix(".weight"), tensors.read(name)
-            if layer in chosen:
-                reports[layer] = _pack(writer, layer, tensor, chosen[layer], seed)
-            else:
-                writer.write(name, _kept(tensor, name))
-            if progress:
-                progress(done, len(tensors.files), name)
-    return Report(writer.bytes, parameters, 8 * writer.tensor_bytes / parameters, reports)
+def _step(tensors: Source, name: str, chosen: dict[str, Spec], seed: int) -> Step:
+    layer = name.removesuffix(".weight")
+    if layer == name or layer not in chosen:
+        return kept(tensors, name)
+    spec = chosen[layer]
+
+    def make(tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        packed = recipes.pack(tensor, spec, seed, name)
+        width, padded = packed.shape[1], getattr(packed, "padded_width", packed.shape[1])
+        note = f"input width {width} padded to {padded}" if padded != width else ""
+        error = packed.relative_error(tensor)
+        report = LayerReport(packed.kind, packed.shape, packed.bits_per_weight, error, note)
+        return {f"{name}_codes": packed.codes, f"{name}_scales": packed.scales}, asdict(report)
+
+    return Step(packed_layout(spec, layer), make)
 
 
-def _pack(writer: Writer, layer: str, tensor: torch.Tensor, spec: Spec, seed: int) -> LayerReport:
-    packed = recipes.pack(tensor, spec, seed, f"{layer}.weight")
-    writer.write(f"{layer}.weight_codes", packed.codes)
-    writer.write(f"{layer}.weight_scales", packed.scales)
-    padded = getattr(packed, "padded_width", packed.shape[1])
-    note = f"input width {packed.shape[1]} padded to {padded}" if padded != packed.shape[1] else ""
-    return LayerReport(packed.kind, packed.shape, packed.bits_per_weight, packed.relative_error(tensor), note)
+def _notes(notes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Those of the quantised layers, by layer; a note that went through JSON has a list for the shape."""
+    return {
+        name.removesuffix(".weight"): {**note, "shape": tuple(note["shape"])}
+        for name, note in notes.items()
+        if note is not None
+    }
 
 
-def _kept(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    if not tensor.is_floating_point():
-        return tensor
-    if not bool(torch.isfinite(tensor).all()):
-        raise LowbitError(f"{name}: holds NaN or infinity; mend the checkpoint before quantising it")
-    return tensor.to(KEPT_DTYPE)
+def packed_layout(spec: Spec, layer: str) -> Layout:
+    """The stored tensors of `layer`, by their names in the file."""
+    parts = recipes.kind_of(spec, layer).layout(spec)
+    return {f"{layer}.weight_{part}": place for part, place in parts.items()}
 
 
-def _write_config(config: PreTrainedConfig, chosen: dict[str, Spec], seed: int, folder: Path) -> None:
+def kept(tensors: Source, name: str, cast: torch.dtype | None = KEPT_DTYPE) -> Step:
+    """The tensor `name` stays: floating-point numbers in the dtype `cast`, if one is given, and anything
+    else as it is.
+    """
+    shape, dtype = tensors.meta(name)
+    stored = cast if cast is not None and dtype.is_floating_point else dtype
+
+    def make(tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor], None]:
+        if not tensor.is_floating_point():
+            return {name: tensor}, None
+        if not finite(tensor):
+            raise LowbitError(f"{name}: holds NaN or infinity; mend the checkpoint before quantising it")
+        return {name: tensor.to(stored)}, None
+
+    return Step({name: (shape, stored)}, make)
+
+
+def write_config(config: PreTrainedConfig, layers: dict[str, Spec], seed: int, folder: Path) -> None:
+    """Write `config.json`; with `layers` it says that they are packed."""
     from lowbit.integration import LowbitConfig
 
-    config.dtype = str(KEPT_DTYPE).removeprefix("torch.")
-    if chosen:
-        config.quantization_config = LowbitConfig(chosen, seed)
+    if layers:
+        config.quantization_config = LowbitConfig(layers, seed)
     config.save_pretrained(folder)
 
 
-@contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `target` that takes its name when the block ends well."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise LowbitError(f"{target}: exists and is not an empty folder; remove it or choose another name")
-    folder = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-        for file in folder.iterdir():
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-        folder.replace(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LowbitError(f"{target}: the disk is full; free some space and run again") from error
-        if error.errno == errno.EFBIG:
-            why = "larger than a file may be here; raise the limit (`ulimit -f`) and run again"
-            raise LowbitError(f"{target}: {why}") from error
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def copy_rest(source: Path, folder: Path) -> None:
+    """Copy what makes a model usable beside its weights."""
+    for pattern in COPIED:
+        for file in sorted(source.glob(pattern)):
+            shutil.copyfile(file, folder / file.name)
 
 
 def read_config(folder: str | Path) -> dict[str, Any] | None:

@@ -19,9 +19,10 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lowbit import recipes
+from lowbit.bitlinear import BitLinear
 from lowbit.errors import LowbitError
 from lowbit.hadamard import SIGNS
-from lowbit.linear import LowbitLinear
+from lowbit.linear import LowbitLinear, layer_class
 from lowbit.recipes import Plan, Spec
 from lowbit.weight import Shape
 
@@ -62,8 +63,11 @@ class LowbitConfig(QuantizationConfigMixin):
         if unknown:
             raise LowbitError(f"quantization_config: unknown key `{min(unknown)}`")
         for name, spec in (layers or {}).items():
+            kind = recipes.kind_of(spec, name)
             try:
-                recipes.kind_of(spec, name).layout(spec)
+                kind.layout(spec)
+            except LowbitError as error:
+                raise LowbitError(f"{name}: {error}") from error
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise LowbitError(f"{name}: quantization_config is damaged ({error!r})") from error
         self.quant_method, self.format, self.format_version = quant_method, format, format_version
@@ -94,7 +98,7 @@ class LowbitQuantizer(HfQuantizer):
                     f"the model has {linear}"
                 )
             with torch.device("meta"):
-                layer = LowbitLinear(
+                layer = layer_class(spec)(
                     spec,
                     self.quantization_config.seed,
                     linear.bias is not None,
@@ -107,13 +111,14 @@ class LowbitQuantizer(HfQuantizer):
         for layer in model.modules():
             if not isinstance(layer, LowbitLinear):
                 continue
-            for part in ("weight_codes", "weight_scales"):
+            for part in layer.stored:
                 # Transformers only warns about missing tensors and goes on with uninitialised memory.
-                if not getattr(getattr(layer, part), "_is_hf_initialized", False):
+                tensor = getattr(layer, part)
+                if tensor is not None and not getattr(tensor, "_is_hf_initialized", False):
                     raise LowbitError(
                         f"{layer.name}: the checkpoint has no usable tensor {layer.name}.{part}"
                     )
-            layer.packed.check(layer.name)
+            layer.check()
         return model
 
     def is_serializable(self) -> bool:
@@ -152,15 +157,27 @@ def quantize_model(model: PreTrainedModel, plan: Plan, seed: int = 0) -> PreTrai
     """
     if getattr(model.config, "quantization_config", None) is not None:
         raise LowbitError("the model is quantised already; load the unquantised one")
+    if any(isinstance(module, BitLinear) for module in model.modules()):
+        raise LowbitError("the model has BitLinear layers; lowbit.bitlinear.pack packs them and the rest")
     shapes, heads = linears(model)
     chosen = recipes.specs(plan, shapes, heads)
+    replace(model, chosen, seed)
+    return attach(model, chosen, seed)
+
+
+def replace(model: PreTrainedModel, chosen: dict[str, Spec], seed: int) -> None:
+    """Quantise the linear layers that `chosen` names, each by its specification, in place."""
     for name, spec in chosen.items():
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
         packed = recipes.pack(linear.weight, spec, seed, f"{name}.weight")
         model.set_submodule(name, LowbitLinear.from_packed(packed, seed, linear.bias, name))
-    if chosen:
-        config = LowbitConfig(chosen, seed)
+
+
+def attach(model: PreTrainedModel, layers: dict[str, Spec], seed: int) -> PreTrainedModel:
+    """Make Transformers see that `layers` of `model` are packed, so that `save_pretrained` says so."""
+    if layers:
+        config = LowbitConfig(layers, seed)
         model.config.quantization_config = config
         # nn.Module's annotations know tensors and modules only.
         state: Any = model

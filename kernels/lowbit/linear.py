@@ -1,16 +1,20 @@
-"""`LowbitLinear`: a linear layer that holds its weight packed."""
+"""`LowbitLinear`: a linear layer that holds its weight packed; `PackedBitLinear`: one whose activations are
+quantised too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lowbit import activations
 from lowbit.errors import LowbitError
 from lowbit.recipes import Spec, kind_of
+from lowbit.ternary import BitWeight
 from lowbit.weight import PackedWeight
 
 Mode = Literal["auto", "cached", "packed"]
@@ -27,6 +31,9 @@ class LowbitLinear(nn.Module):
 
     weight_codes: torch.Tensor
     weight_scales: torch.Tensor
+    # Tensors beside the bias that a checkpoint must hold, and those that keep their bits in any dtype.
+    stored: ClassVar[tuple[str, ...]] = ("weight_codes", "weight_scales")
+    exact: ClassVar[tuple[str, ...]] = ("weight_scales",)
 
     def __init__(
         self,
@@ -52,9 +59,7 @@ class LowbitLinear(nn.Module):
         self._dense: torch.Tensor | None = None
 
     @classmethod
-    def from_packed(
-        cls, packed: PackedWeight, seed: int, bias: torch.Tensor | None, name: str
-    ) -> LowbitLinear:
+    def from_packed(cls, packed: PackedWeight, seed: int, bias: torch.Tensor | None, name: str) -> Self:
         """The layer that holds `packed`."""
         layer = cls(packed.spec(), seed, bias is not None, name, device="meta")
         layer.weight_codes, layer.weight_scales = packed.codes, packed.scales
@@ -67,6 +72,10 @@ class LowbitLinear(nn.Module):
         """The weight as it is stored."""
         return self._kind.restore(self.weight_codes, self.weight_scales, self.spec, self.seed)
 
+    def check(self) -> None:
+        """Raise `LowbitError`, naming the layer, when its stored tensors cannot have been written."""
+        self.packed.check(self.name)
+
     @property
     def caches(self) -> bool:
         """Whether this layer keeps its dequantised weight, by its mode and the device it is on."""
@@ -77,10 +86,13 @@ class LowbitLinear(nn.Module):
         if self._dense is not None and self._dense.dtype == dtype:
             return self._dense
         with torch.no_grad():
-            weight = self.packed.dequantize().to(dtype)
+            weight = self._multiplicand().to(dtype)
         if self.caches:
             self._dense = weight
         return weight
+
+    def _multiplicand(self) -> torch.Tensor:
+        return self.packed.dequantize()
 
     def set_mode(self, mode: Mode) -> None:
         """Choose when W is dequantised. Raises `LowbitError` for an unknown mode."""
@@ -98,17 +110,68 @@ class LowbitLinear(nn.Module):
         return f"{sizes}, {spec}, runs={runs}"
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> LowbitLinear:
-        scales = self.weight_scales
+        before = {name: getattr(self, name) for name in self.exact}
         super()._apply(fn, recurse)
         self._dense = None
         # model.to(bfloat16) moves and casts every floating tensor; the stored scales must keep their bits.
-        if self.weight_scales.dtype != scales.dtype:
-            self.weight_scales = scales.to(self.weight_scales.device)
+        for name, tensor in before.items():
+            now = getattr(self, name)
+            if now is not None and now.dtype != tensor.dtype:
+                setattr(self, name, tensor.to(now.device))
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._dense = None
         super()._load_from_state_dict(*args, **kwargs)
+
+
+class PackedBitLinear(LowbitLinear):
+    """A trained `lowbit.bitlinear.BitLinear`, packed: y = (a . C^T) level / s + b, where a are the int8
+    codes of the tokens, after the RMS norm if the layer has one; see `lowbit.activations`.
+
+    What `cached` keeps are the ternary codes in the dtype of x. Gradients pass straight through to x.
+    """
+
+    norm_weight: torch.Tensor | None
+    stored = ("weight_codes", "weight_scales", "norm_weight")
+    exact = ("weight_scales", "norm_weight")
+
+    def __init__(
+        self,
+        spec: Spec,
+        seed: int,
+        bias: bool,
+        name: str = "layer",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(spec, seed, bias, name, device, dtype)
+        self.norm_eps = spec.get("norm_eps")
+        # While Transformers loads, the default dtype is that of the model.
+        ones = torch.ones(self.in_features, device=device, dtype=torch.float32)
+        self.register_buffer("norm_weight", None if self.norm_eps is None else ones)
+
+    def check(self) -> None:
+        super().check()
+        if self.norm_weight is not None and not bool(torch.isfinite(self.norm_weight).all()):
+            raise LowbitError(f"{self.name}: its norm_weight holds NaN or infinity; it is damaged")
+
+    def _multiplicand(self) -> torch.Tensor:
+        packed = self.packed
+        assert isinstance(packed, BitWeight)
+        return packed.trits
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = x
+        if self.norm_weight is not None and self.norm_eps is not None:
+            inner = activations.rms_norm(x, self.norm_weight, self.norm_eps)
+        codes, scale = activations.quantize_tokens(inner)
+        return activations.product(codes, scale, self.dense(x.dtype), self.weight_scales, self.bias, x.dtype)
+
+
+def layer_class(spec: Spec) -> type[LowbitLinear]:
+    """The module that runs a weight with this `spec`."""
+    return PackedBitLinear if spec.get("kind") == BitWeight.kind else LowbitLinear
 
 
 def set_mode(model: nn.Module, mode: Mode) -> int:

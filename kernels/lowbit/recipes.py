@@ -15,7 +15,8 @@ from lowbit.hadamard import block_size
 from lowbit.weight import PackedWeight, Shape
 
 KINDS: dict[str, type[PackedWeight]] = {
-    weight.kind: weight for weight in (higgs.HiggsWeight, ternary.TernaryWeight, uniform.UniformWeight)
+    weight.kind: weight
+    for weight in (higgs.HiggsWeight, ternary.TernaryWeight, ternary.BitWeight, uniform.UniformWeight)
 }
 KEEP = "bf16"
 HIGGS = {"higgs-4bit": "p2n256", "higgs-3bit": "p2n64", "higgs-2bit": "p2n16"}

@@ -8,6 +8,7 @@ are those of the library, so that `save_pretrained` of the loaded model gives th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ DTYPES = {
 ORDER = list(
     DTYPES
 )  # the library stores the widest dtypes first, in the reverse of this order, and then by name
+DIGEST_BYTES = 16
+READ_BYTES = 1 << 22
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -54,6 +57,7 @@ class Source:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: dict[str, Any] = {}
+        self._starts: dict[str, tuple[int, dict[str, Any]]] = {}
         self.files = self._index()
 
     def _index(self) -> dict[str, str]:
@@ -92,18 +96,45 @@ class Source:
         return tuple(part.get_shape()), DTYPES[code]
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor, copied into memory."""
-        return self._file(self.files[name]).get_tensor(name)
+        """One tensor, copied into memory.
+
+        The library would map the file, and every page read would stay in this process until the file is
+        closed: the peak would be that of a shard and not of a tensor.
+        """
+        shape, dtype = self.meta(name)
+        path = self.folder / self.files[name]
+        start, header = self._header(self.files[name])
+        begin, end = header[name]["data_offsets"]
+        raw = torch.empty(end - begin, dtype=torch.uint8)
+        with path.open("rb") as stream:
+            stream.seek(start + begin)
+            if stream.readinto(raw.numpy()) != end - begin:
+                raise LowbitError(f"{path}: cut short within tensor {name}; fetch or make it again")
+        return raw.view(dtype).view(shape)
+
+    def _header(self, file: str) -> tuple[int, dict[str, Any]]:
+        """Where the data of `file` begins, and what its header says; the library has checked it."""
+        if file not in self._starts:
+            with (self.folder / file).open("rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                self._starts[file] = (8 + length, json.loads(stream.read(length)))
+        return self._starts[file]
 
 
 class Writer:
     """Writes one safetensors file whose tensors are known by shape and dtype beforehand.
 
     Use as a context manager; `write` takes the tensors in any order, and leaving the block without an error
-    checks that none is missing.
+    checks that none is missing. With `resume` a file of the same tensors is written on, and `holds` tells
+    which of them it holds already.
     """
 
-    def __init__(self, path: Path, tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
+        resume: bool = False,
+    ) -> None:
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         offset = 0
         self._places: dict[str, tuple[int, tuple[int, ...], torch.dtype]] = {}
@@ -117,11 +148,14 @@ class Writer:
         text += b" " * (-len(text) % 8)
         self._start = 8 + len(text)
         self._missing = set(tensors)
-        self.tensor_bytes = offset
         self.bytes = self._start + offset
-        self._stream = path.open("wb")
-        self._stream.write(len(text).to_bytes(8, "little") + text)
-        self._stream.truncate(self.bytes)
+        head = len(text).to_bytes(8, "little") + text
+        if resume and _begins(path, head, self.bytes):
+            self._stream = path.open("r+b")
+        else:
+            self._stream = path.open("w+b")
+            self._stream.write(head)
+            self._stream.truncate(self.bytes)
 
     def __enter__(self) -> Writer:
         return self
@@ -143,6 +177,40 @@ class Writer:
                 f"{name}: {tuple(tensor.shape)} {tensor.dtype} where {shape} {dtype} was declared"
             )
         self._stream.seek(self._start + offset)
-        raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        self._stream.write(raw.numpy().data)
+        self._stream.write(raw_bytes(tensor))
+        self._stream.flush()
         self._missing.discard(name)
+
+    def holds(self, name: str, expected: str) -> bool:
+        """Whether the declared tensor is written already, its bytes having the digest `expected`."""
+        offset, shape, dtype = self._places[name]
+        self._stream.seek(self._start + offset)
+        left, found = math.prod(shape) * dtype.itemsize, hashlib.blake2b(digest_size=DIGEST_BYTES)
+        while left:
+            part = self._stream.read(min(left, READ_BYTES))
+            if not part:
+                return False
+            found.update(part)
+            left -= len(part)
+        if found.hexdigest() != expected:
+            return False
+        self._missing.discard(name)
+        return True
+
+
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of `tensor` as safetensors stores them; copied only when it is not contiguous on the CPU."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def digest(tensor: torch.Tensor) -> str:
+    """Of the bytes of `tensor`, by which a resumed run knows it again."""
+    return hashlib.blake2b(raw_bytes(tensor), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _begins(path: Path, head: bytes, size: int) -> bool:
+    """Whether the file has this size and begins with `head`."""
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(head)) == head

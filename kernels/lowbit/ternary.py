@@ -1,5 +1,7 @@
 """Ternary weights: codes -1, 0, 1 times one level per row or per matrix, five codes to a byte.
 
+`TernaryWeight` is a weight alone; `BitWeight` is that of a BitNet layer, whose activations are int8 too.
+
 Levels: `absmean` is BitNet b1.58 (arXiv 2402.17764, equations 1-3): gamma = mean|W|, codes clip(round(W /
 gamma), -1, 1), level gamma. `lsq` keeps these codes and refits the level by least squares, a = <W, c> / <c,
 c>. `lloyd` is the optimum over codes and level together: with |w| in descending order and partial sums S_k,
@@ -9,12 +11,13 @@ one sort.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 
-from lowbit import packing
+from lowbit import activations, packing
 from lowbit.errors import LowbitError
 from lowbit.weight import Layout, PackedWeight, checked, half
 
@@ -61,6 +64,11 @@ class TernaryWeight(PackedWeight):
         """The codes -1, 0, 1 as int8 (out, in)."""
         return packing.unpack_trits(self.codes, self.shape[1])
 
+    @property
+    def fours(self) -> torch.Tensor:
+        """The codes as they lie in memory at run time: uint8 (out, ceil(in / 4)), `packing.pack_fours`."""
+        return packing.pack_fours(self.trits)
+
     def dequantize(self) -> torch.Tensor:
         return self.trits.float() * self.scales.float().view(-1, 1)
 
@@ -70,6 +78,49 @@ class TernaryWeight(PackedWeight):
             raise LowbitError(
                 f"{name}: byte {largest} does not stand for five trits; the checkpoint is damaged"
             )
+
+
+@dataclass(frozen=True, eq=False)
+class BitWeight(TernaryWeight):
+    """The weight of a BitNet layer: inputs pass an RMS norm when `norm_eps` is given (its weight is a
+    tensor of its own) and become int8 codes, one scale a token (`lowbit.activations`).
+
+    Scales are float32 (1,) or (out,): the level of training is kept to the bit.
+    """
+
+    kind: ClassVar[str] = "bitlinear"
+
+    norm_eps: float | None = None
+
+    def spec(self) -> dict[str, Any]:
+        norm = {} if self.norm_eps is None else {"norm_eps": self.norm_eps}
+        return {**super().spec(), "activation_bits": activations.BITS, **norm}
+
+    @classmethod
+    def layout(cls, spec: dict[str, Any]) -> Layout:
+        unknown = set(spec) - {"kind", "shape", "level", "per", "activation_bits", "norm_eps"}
+        if unknown:
+            raise LowbitError(f"bitlinear weights have no key `{min(unknown)}`; update lowbit")
+        if spec["activation_bits"] != activations.BITS:
+            raise LowbitError(
+                f"activations of {spec['activation_bits']} bits are not built; built: {activations.BITS}"
+            )
+        eps = spec.get("norm_eps")
+        if eps is not None and not (isinstance(eps, float) and math.isfinite(eps) and eps >= 0):
+            raise LowbitError(f"norm_eps {eps!r} is no small number; the checkpoint is damaged")
+        parts = super().layout(spec)
+        return {"codes": parts["codes"], "scales": (parts["scales"][0], torch.float32)}
+
+    @classmethod
+    def restore(
+        cls,
+        codes: torch.Tensor,
+        scales: torch.Tensor,
+        spec: dict[str, Any],
+        seed: int,  # noqa: ARG003
+    ) -> BitWeight:
+        out_features, in_features = spec["shape"]
+        return cls(codes, scales, (out_features, in_features), spec["level"], spec.get("norm_eps"))
 
 
 def quantize(
@@ -86,15 +137,28 @@ def quantize(
     unknown level.
     """
     weight = checked(weight, name).float()
-    if level not in LEVELS:
-        raise LowbitError(f"ternary level `{level}` is not known; known: {', '.join(LEVELS)}")
     per = per or ("tensor" if level == "absmean" else "row")
-    if per not in ("row", "tensor"):
-        raise LowbitError(f"ternary levels are per `row` or per `tensor`, not per `{per}`")
-    groups = weight if per == "row" else weight.reshape(1, -1)
-    codes, levels = _lloyd(groups) if level == "lloyd" else _absmean(groups, refit=level == "lsq")
+    codes, levels = fit(grouped(weight, per), level)
     packed = packing.pack_trits(codes.view(weight.shape))
     return TernaryWeight(packed, half(levels, name), (weight.shape[0], weight.shape[1]), level)
+
+
+def grouped(weight: torch.Tensor, per: str) -> torch.Tensor:
+    """`weight` (out, in) as (groups, weights of a group), where a group shares one level. Raises
+    `LowbitError` when `per` is neither `row` nor `tensor`.
+    """
+    if per not in ("row", "tensor"):
+        raise LowbitError(f"ternary levels are per `row` or per `tensor`, not per `{per}`")
+    return weight if per == "row" else weight.reshape(1, -1)
+
+
+def fit(groups: torch.Tensor, level: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (groups, weights) and levels (groups,) of `groups` (groups, weights), all float32. Raises
+    `LowbitError` for an unknown level.
+    """
+    if level not in LEVELS:
+        raise LowbitError(f"ternary level `{level}` is not known; known: {', '.join(LEVELS)}")
+    return _lloyd(groups) if level == "lloyd" else _absmean(groups, refit=level == "lsq")
 
 
 def _absmean(groups: torch.Tensor, refit: bool) -> tuple[torch.Tensor, torch.Tensor]:

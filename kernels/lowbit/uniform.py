@@ -63,8 +63,8 @@ def quantize(weight: torch.Tensor, bits: int = 8, name: str = "weight") -> Unifo
     weight = checked(weight, name).float()
     if bits != 8:
         raise LowbitError(f"{name}: uniform weights of {bits} bits are not built; built: 8")
-    step = half(weight.abs().amax(1) / LARGEST_CODE, name)
+    step = half(torch.maximum(weight.amax(1), -weight.amin(1)) / LARGEST_CODE, name)
     divisor = torch.where(step > 0, step, 1).float()
     # float16 may round the step down, and then the row's largest weight would be 127.06 steps.
-    codes = torch.round(weight / divisor[:, None]).clamp(-LARGEST_CODE, LARGEST_CODE)
+    codes = (weight / divisor[:, None]).round_().clamp_(-LARGEST_CODE, LARGEST_CODE)
     return UniformWeight(codes.to(torch.int8), step, (weight.shape[0], weight.shape[1]))

@@ -14,13 +14,15 @@ from lowbit.errors import LowbitError
 
 Shape = tuple[int, int]
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
+COMPARED = 1 << 22  # weights that are looked at at a time, which bounds the memory beside the matrices
 
 
 @dataclass(frozen=True, eq=False)
 class PackedWeight(ABC):
     """A quantised weight matrix of `shape` (out, in).
 
-    `codes` and `scales` are all that is stored for it; `scales` is float16. `spec` and `layout` say the rest.
+    `codes` and `scales` are all that is stored for it; `scales` is float16, or float32 where `layout` says
+    so. `spec` and `layout` say the rest.
     """
 
     kind: ClassVar[str]
@@ -80,9 +82,12 @@ class PackedWeight(ABC):
             raise LowbitError(
                 f"the quantised weight is {self.shape}, the one to compare with {tuple(weight.shape)}"
             )
-        reference = weight.detach().to(device=self.codes.device, dtype=torch.float32)
-        lost = float((self.dequantize() - reference).square().sum(dtype=torch.float64))
-        size = float(reference.square().sum(dtype=torch.float64))
+        lost = size = 0.0
+        rows = max(1, COMPARED // self.shape[1])
+        for ours, part in zip(self.dequantize().split(rows), weight.detach().split(rows), strict=True):
+            reference = part.to(device=ours.device, dtype=torch.float32)
+            lost += float((ours - reference).square().sum(dtype=torch.float64))
+            size += float(reference.square().sum(dtype=torch.float64))
         return lost / size if size else 0.0 if lost == 0 else float("inf")
 
 
@@ -96,9 +101,14 @@ def checked(weight: torch.Tensor, name: str) -> torch.Tensor:
         raise LowbitError(
             f"{name}: shape {tuple(weight.shape)}; a matrix (out, in) with at least one weight is needed"
         )
-    if not bool(torch.isfinite(weight).all()):
+    if not finite(weight):
         raise LowbitError(f"{name}: holds NaN or infinity; mend the checkpoint before quantising it")
     return weight.detach()
+
+
+def finite(tensor: torch.Tensor) -> bool:
+    """Whether it holds neither NaN nor infinity; `torch.isfinite` takes several times its memory."""
+    return all(bool(torch.isfinite(part).all()) for part in tensor.flatten().split(COMPARED))
 
 
 def half(scales: torch.Tensor, name: str) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lowbit import grids, higgs, ternary, uniform
-from lowbit.allocation import LINEAR_LIMIT, OPTIONS, allocate, relative_error
+from lowbit.allocation import LINEAR_LIMIT, OPTIONS, allocate, hybrid, relative_error
 from lowbit.errors import LowbitError
 
 LAYERS = {"a": (64, 128), "b": (32, 896), "c": (256, 64), "d": (48, 80)}
@@ -44,6 +44,60 @@ def test_no_combination_is_better(values: list[float], bits: float) -> None:
     assert plan.bits_per_weight <= bits
     best = brute_force(alphas, bits, FEW)
     assert plan.predicted == pytest.approx(best, rel=1e-5, abs=1e-6 * max(values, default=1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0.01, 50.0), min_size=4, max_size=4), st.floats(0.0, 1.0))
+def test_a_hybrid_keeps_what_lowers_the_loss_most(values: list[float], share: float) -> None:
+    alphas = dict(zip(LAYERS, values, strict=True))
+    plan = hybrid(LAYERS, alphas, share=share)
+    sizes = {name: out * inner for name, (out, inner) in LAYERS.items()}
+    room = share * sum(sizes.values()) + 1e-6
+    kept = plan.having("int8")
+    assert sum(sizes[name] for name in kept) <= room
+    assert set(kept) | set(plan.having("ternary")) == set(LAYERS)
+    gain = {
+        name: alpha * (relative_error("ternary", LAYERS[name][1]) - relative_error("int8", LAYERS[name][1]))
+        for name, alpha in alphas.items()
+    }
+    best = max(
+        sum(gain[name] for name in some)
+        for count in range(5)
+        for some in itertools.combinations(LAYERS, count)
+        if sum(sizes[name] for name in some) <= room
+    )
+    assert sum(gain[name] for name in kept) == pytest.approx(best, rel=1e-5)
+    assert plan.bytes == sum(choice.bytes for choice in plan.layers.values())
+
+
+def test_a_hybrid_within_a_budget_is_a_plan(tmp_path: Path) -> None:
+    alphas = {"a": 1.0, "b": 0.1, "c": 9.0, "d": -0.5}
+    assert hybrid(LAYERS, alphas, share=0.0).having("int8") == []
+    assert set(hybrid(LAYERS, alphas, share=1.0).having("int8")) == {"a", "b", "c"}
+    plan = hybrid(LAYERS, alphas, budget={"bits": 4.2})
+    assert plan.bits_per_weight <= 4.2
+    assert plan.having("int8") == ["c"]
+    assert plan.warnings
+    assert plan.to_json()["a"] == {
+        "recipe": "ternary",
+        "group_size": None,
+        "predicted": plan.layers["a"].predicted,
+    }
+    whole = hybrid(LAYERS, alphas, budget={"bytes": plan.bytes + 1000}, rest_bytes=1000)
+    assert whole.having("int8") == ["c"]
+    for wrong, message in (
+        ({}, "either a share"),
+        ({"share": 0.1, "budget": {"bits": 3}}, "either a share"),
+        ({"share": 1.2}, r"share 1\.2"),
+        ({"share": float("nan")}, "share nan"),
+        ({"budget": {"bits": 1.5}}, "smallest plan"),
+    ):
+        with pytest.raises(LowbitError, match=message):
+            hybrid(LAYERS, alphas, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(LowbitError, match="d: its alpha is missing"):
+        hybrid(LAYERS, {"a": 1.0, "b": 1.0, "c": 1.0}, share=0.5)
+    with pytest.raises(LowbitError, match="no layer"):
+        hybrid({}, {}, share=0.5)
 
 
 @pytest.mark.parametrize("option", [name for name in OPTIONS if name != "bf16"])

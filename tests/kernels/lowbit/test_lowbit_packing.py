@@ -9,6 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lowbit import hadamard, packing
+from lowbit.errors import LowbitError
+from transformers.integrations import bitnet
 
 
 @given(st.integers(1, 16), st.integers(1, 5), st.integers(1, 40), st.integers(0, 10**6))
@@ -40,6 +42,42 @@ def test_trits_survive_in_a_fifth_of_a_byte(rows: int, count: int, seed: int) ->
 def test_known_trit_byte() -> None:
     # digits 2, 1, 0, 1, 2 -> 2 + 3 + 0 + 27 + 162
     assert packing.pack_trits(torch.tensor([[1, 0, -1, 0, 1]])).tolist() == [[194]]
+
+
+@given(st.integers(0, 5), st.integers(1, 33), st.integers(0, 10**6))
+def test_fours_survive_in_two_bits_each(rows: int, count: int, seed: int) -> None:
+    codes = torch.randint(-1, 2, (rows, count), generator=torch.Generator().manual_seed(seed))
+    packed = packing.pack_fours(codes)
+    assert packed.shape == (rows, -(-count // 4))
+    assert torch.equal(packing.unpack_fours(packed, count).long(), codes)
+    # What fills a row up is code 0, so that a kernel may multiply it.
+    assert int(packing.unpack_fours(packed, packed.shape[1] * 4)[:, count:].abs().sum()) == 0
+    whole = codes[:, : count // 4 * 4]
+    assert torch.equal(packing.pack_fours(whole), packing.pack(whole + 1, 2))
+
+
+def test_known_byte_of_fours() -> None:
+    # digits 2, 1, 0, 1 -> 2 + 4 + 0 + 64
+    assert packing.pack_fours(torch.tensor([[1, 0, -1, 0]])).tolist() == [[70]]
+
+
+@given(st.integers(0, 4), st.integers(1, 20), st.integers(0, 10**6))
+def test_quarters_are_those_of_transformers(quarter: int, count: int, seed: int) -> None:
+    codes = torch.randint(-1, 2, (4 * quarter, count), generator=torch.Generator().manual_seed(seed))
+    packed = packing.pack_quarters(codes)
+    assert packed.shape == (quarter, count)
+    assert torch.equal(packing.unpack_quarters(packed).long(), codes)
+    if quarter:
+        with torch.compiler.set_stance("force_eager"):
+            assert torch.equal(packed, bitnet.pack_weights(codes.clone()))
+            assert torch.equal(bitnet.unpack_weights(packed, torch.float32).long(), codes)
+
+
+def test_quarters_refuse_what_they_cannot_hold() -> None:
+    with pytest.raises(LowbitError, match="up: 6 rows cannot be cut into four"):
+        packing.pack_quarters(torch.zeros(6, 2), "up")
+    with pytest.raises(LowbitError, match="up: two bits are 3"):
+        packing.unpack_quarters(torch.tensor([[0b00110101]], dtype=torch.uint8), "up")
 
 
 @pytest.mark.parametrize("size", [2, 16, 128, 1024])
