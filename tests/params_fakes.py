@@ -21,6 +21,7 @@ def fitting(values: dict[str, Any], suite: str = "suite") -> dict[str, Any]:
         **values,
         "base": values["base"] | {"bootstrap": bootstrap},
         **{block: values[block] | {"mix": mix} for block in ("pretrain", "adapt", "distill")},
+        "quantize": {"qat": values["quantize"]["qat"] | {"mix": mix}},
         "evaluate": values["evaluate"] | {"suites": [suite], "questions": 0},
         "judge": values["judge"] | {"enabled": False},
         "gate": values["gate"] | {"against_champion": rules, "against_parent": rules},

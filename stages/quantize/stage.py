@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stages.common import manifest
 from stages.common.manifest import Facts
 from stages.common.params import Params
+from stages.common.params.shipping import DYNAMIC, TRAINED
 from stages.common.progress import progress
 from stages.common.stage import OUT, Paths, Stage
 
@@ -32,18 +33,28 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     of every layer. Raises `LowbitError` for weights that cannot be quantised or a budget too small,
     `UserError` for a foreign tokenizer.
     """
+    from stages.common.checkpoint import check_own_tokenizer
+
+    [(name, candidate)] = params.candidates.items()
+    check_own_tokenizer(inputs["source"])
+    about = {"source": candidate.source, "recipe": candidate.recipe}
+    if candidate.recipe in TRAINED:
+        from stages.quantize import qat
+
+        trained = qat.train(name, candidate, params, inputs, outputs["checkpoint"])
+        return Facts(lineage=trained.lineage, notes={**about, **trained.notes}, tokens=trained.tokens)
+    lineage = manifest.read(inputs["source"])["lineage"]
+    return Facts(lineage=lineage, notes={**about, **_pack(name, candidate, params, inputs, outputs)})
+
+
+def _pack(name: str, candidate: Any, params: Any, inputs: Paths, outputs: Paths) -> dict[str, Any]:
+    """Quantise without training; what the manifest keeps of it."""
     from lowbit.folder import quantize_folder
     from lowbit.tensorfile import Source
 
-    from stages.common.checkpoint import check_own_tokenizer
-    from stages.common.params.shipping import DYNAMIC
     from stages.quantize.dynamic import plan_for
 
-    [(name, candidate)] = params.candidates.items()
-    source = inputs["source"]
-    lineage = manifest.read(source)["lineage"]
-    check_own_tokenizer(source)
-    dynamic = None
+    source, out, dynamic = inputs["source"], outputs["checkpoint"], None
     if candidate.recipe == DYNAMIC:
         with progress(None, f"alphas of {name}", "layers") as bar:
             dynamic = plan_for(
@@ -57,15 +68,14 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         report = quantize_folder(
             source,
             dynamic.plan if dynamic else candidate.recipe,
-            outputs["checkpoint"],
+            out,
             seed=params.seed,
             progress=lambda _done, _total, tensor: bar.advance(1, tensor),
         )
-    about = {"source": candidate.source, "recipe": candidate.recipe, **notes(report)}
-    if dynamic:
-        dynamic.write(outputs["checkpoint"])
-        about["dynamic"] = dynamic.notes()
-    return Facts(lineage=lineage, notes=about)
+    if dynamic is None:
+        return notes(report)
+    dynamic.write(out)
+    return {**notes(report), "dynamic": dynamic.notes()}
 
 
 def notes(report: Report) -> dict[str, Any]:
@@ -93,7 +103,7 @@ def notes(report: Report) -> dict[str, Any]:
 STAGE = Stage(
     "quantize",
     run,
-    reads=("candidates", "seed", "threads"),
+    reads=("candidates", "quantize", "seed", "threads", "device"),
     locate=locate,
     cells=lambda params: list(params.candidates),
     checkpoint=True,

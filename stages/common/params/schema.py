@@ -27,6 +27,7 @@ from stages.common.params.training import (
     JudgeModelBlock,
     Optimisation,
     PretrainBlock,
+    QuantizeBlock,
 )
 
 
@@ -43,6 +44,7 @@ class Params(Block):
     pretrain: PretrainBlock
     adapt: AdaptBlock
     distill: DistillBlock
+    quantize: QuantizeBlock
     candidates: dict[CandidateName, Candidate] = Field(min_length=1)
     evaluate: EvaluateBlock
     judge_model: JudgeModelBlock
@@ -101,6 +103,7 @@ class Params(Block):
 
     def _mixes(self) -> dict[str, dict[str, float]]:
         mixes = {f"{name}.mix": getattr(self, name).mix for name in ("pretrain", "adapt", "distill")}
+        mixes["quantize.qat.mix"] = self.quantize.qat.mix
         if self.base.source == "bootstrap" and self.base.bootstrap is not None:
             mixes["base.bootstrap.mix"] = self.base.bootstrap.mix
         return mixes

@@ -8,8 +8,9 @@ from pydantic import Field, PositiveInt, model_validator
 
 from stages.common.params.block import Block
 
-DYNAMIC = "higgs-dynamic"
-RECIPES = ("bf16", "int8", "higgs-4bit", "higgs-3bit", "higgs-2bit", DYNAMIC, "ternary")
+DYNAMIC, QAT, HYBRID = "higgs-dynamic", "ternary-qat", "hybrid-ternary"
+TRAINED = (QAT, HYBRID)
+RECIPES = ("bf16", "int8", "higgs-4bit", "higgs-3bit", "higgs-2bit", DYNAMIC, "ternary", *TRAINED)
 
 
 class Candidate(Block):

@@ -18,7 +18,7 @@ class Optimisation(Block):
     learning_rate: float = Field(gt=0, le=1)
     warmup_share: float = Field(ge=0, le=0.5)
     final_lr_share: float = Field(ge=0, le=1)
-    schedule: Literal["linear", "cosine"]
+    schedule: Literal["linear", "cosine", "two-stage"]
     weight_decay: float = Field(ge=0, le=1)
     batch_size: PositiveInt
     accumulate: PositiveInt = 1
@@ -92,6 +92,26 @@ class DistillBlock(Block):
     training: Optimisation
     cross_entropy_weight: float = Field(ge=0, le=1)
     temperature: float = Field(gt=0, le=100)
+
+
+class QatBlock(Block):
+    """Training of the recipes ternary-qat and hybrid-ternary."""
+
+    mix: Mix
+    training: Optimisation
+    evaluations: int = Field(ge=1, le=1000)
+    cross_entropy_weight: float = Field(ge=0, le=1)
+    temperature: float = Field(gt=0, le=100)
+    blend_share: float = Field(ge=0, le=1)
+    level: Literal["absmean", "lsq", "lloyd"]
+    norm: list[str]
+    int8_share: float = Field(ge=0, le=1)
+
+
+class QuantizeBlock(Block):
+    """What recipes with a training need."""
+
+    qat: QatBlock
 
 
 class JudgeModelBlock(Block):

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from stages.common.atomic import write_json
 from stages.common.errors import UserError
 from stages.common.progress import progress
-from stages.common.training.optimiser import learning_rate, make_optimiser, named_trainable, steps_of
+from stages.common.training.optimiser import (
+    learning_rate,
+    make_optimiser,
+    named_trainable,
+    steps_of,
+    weight_decay,
+)
 from stages.common.training.resume import Resume, State
 
 if TYPE_CHECKING:
@@ -25,6 +31,8 @@ SPIKE_NATS = 3.0
 CURVE_POINTS = 1000
 
 Evaluate = Callable[[Any], dict[str, float]]
+Before = Callable[[Any, float], object]
+Observe = Callable[[Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,15 @@ def train(
     evaluate: Evaluate | None = None,
     evaluations: int = 0,
     label: str = "training",
+    before: Before | None = None,
+    observe: Observe | None = None,
 ) -> Trained:
     """Train `model` in place on `settings.tokens` tokens.
 
     `loss(model, batch)` is a mean per token, a scalar. `evaluate(model)` gives bits per character by
-    language; it is called before the first step and after each of `evaluations` equal parts. Raises
+    language; it is called before the first step and after each of `evaluations` equal parts, and so is
+    `observe(model)`, whose JSON becomes `observed` of the point. `before(model, share)` is called before
+    every step with the share of the steps that are done, and with it before an evaluation. Raises
     `UserError` when the loss or the gradient is not finite or the loss climbs 3 nats above its best; the
     last saved state stays in `resume`.
     """
@@ -75,8 +87,10 @@ def train(
     with progress(steps, label, "steps") as bar:
         bar.advance(run.state.step, "resumed" if run.state.step else "")
         while True:
+            if before:
+                before(model, run.state.step / steps)
             if run.state.step in stops and not run.evaluated():
-                run.point(evaluate)
+                run.point(evaluate, observe)
             if run.state.step == steps:
                 break
             if (
@@ -130,8 +144,11 @@ class _Run:
 
         number = self.state.step
         rate = learning_rate(self.settings, number)
+        decay = weight_decay(self.settings, number)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+            if group["decays"]:
+                group["weight_decay"] = decay
         batch = self.sampler.batch(number)
         mean = self._backward(batch)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
@@ -185,9 +202,9 @@ class _Run:
         """Whether the point of the present step is already recorded (a resumed run may stand on one)."""
         return any(point["step"] == self.state.step for point in self.state.points)
 
-    def point(self, evaluate: Evaluate | None) -> None:
+    def point(self, evaluate: Evaluate | None, observe: Observe | None) -> None:
         """Record an evaluation point: loss since the last one, learning rate of the last step, bits per
-        character.
+        character, and what `observe` says.
         """
         state = self.state
         since = state.losses[state.points[-1]["step"] if state.points else 0 :]
@@ -198,6 +215,7 @@ class _Run:
                 "loss": _mean(since),
                 "learning_rate": learning_rate(self.settings, state.step - 1) if state.step else None,
                 "bpc": evaluate(self.model) if evaluate else {},
+                **({"observed": observe(self.model)} if observe else {}),
             }
         )
         self.saved = False

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 BETAS = (0.9, 0.98)
 EPSILON = 1e-8
+SECOND_PEAK = 2 / 3
 
 
 def steps_of(settings: Optimisation) -> int:
@@ -22,14 +23,27 @@ def steps_of(settings: Optimisation) -> int:
 def learning_rate(settings: Optimisation, step: int) -> float:
     """Rate of `step` (from 0): linear warm-up to the peak, then linear or cosine decay to final_lr_share of
     it.
+
+    `two-stage` decays linearly too, in the second half of the steps from a peak of SECOND_PEAK times the
+    first (arXiv 2402.17764's note "Training Tips, Code and FAQ", stage two).
     """
     steps = steps_of(settings)
     warmup = round(settings.warmup_share * steps)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
-    fall = progress if settings.schedule == "linear" else (1 - math.cos(math.pi * progress)) / 2
-    return settings.learning_rate * (1 - (1 - settings.final_lr_share) * fall)
+    fall = (1 - math.cos(math.pi * progress)) / 2 if settings.schedule == "cosine" else progress
+    peak = SECOND_PEAK if _second_stage(settings, step) else 1.0
+    return settings.learning_rate * peak * (1 - (1 - settings.final_lr_share) * fall)
+
+
+def weight_decay(settings: Optimisation, step: int) -> float:
+    """Decay of matrices at `step`: none in the second stage of `two-stage`, where latent weights settle."""
+    return 0.0 if _second_stage(settings, step) else settings.weight_decay
+
+
+def _second_stage(settings: Optimisation, step: int) -> bool:
+    return settings.schedule == "two-stage" and 2 * step >= steps_of(settings)
 
 
 def named_trainable(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -43,8 +57,12 @@ def make_optimiser(model: Any, settings: Optimisation) -> torch.optim.AdamW:
 
     trainable = list(named_trainable(model).values())
     groups = [
-        {"params": [value for value in trainable if value.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [value for value in trainable if value.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [value for value in trainable if (value.ndim >= 2) == decays],
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "decays": decays,
+        }
+        for decays in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, eps=EPSILON, fused=True)

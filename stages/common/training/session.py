@@ -20,6 +20,7 @@ from stages.common.training.shards import Shards
 
 if TYPE_CHECKING:
     from stages.common.params.training import Optimisation
+    from stages.common.training.loop import Before, Observe
     from stages.common.training.losses import Loss
 
 CURVE = "training.json"
@@ -66,8 +67,12 @@ class Session:
         mix: Mapping[str, float],
         where: str,
         evaluations: int,
+        before: Before | None = None,
+        observe: Observe | None = None,
     ) -> Trained:
-        """Train `model` in place. `where` is the key of the mix in params.yaml."""
+        """Train `model` in place. `where` is the key of the mix in params.yaml; `before` and `observe` are
+        those of `train`.
+        """
         from stages.common.training.evaluation import bits_per_character, sample
 
         limit = model.config.max_position_embeddings
@@ -91,6 +96,8 @@ class Session:
             evaluate=lambda trained: bits_per_character(trained, held, self.shards.eos_id, self.device),
             evaluations=evaluations,
             label=self.name,
+            before=before,
+            observe=observe,
         )
 
     def lineage(self, mix: Mapping[str, float], parent: Path | None = None) -> dict[str, Any]:

@@ -20,9 +20,8 @@ from stages.common.checkpoint import load_config
 from stages.common.errors import UserError
 from stages.common.hashing import sha256_bytes, sha256_path
 from stages.common.manifest import CHECKPOINT_MANIFEST
-from stages.common.params import Params, load, parse
+from stages.common.params import Params, load
 from stages.common.stage import execute, main
-from stages.common.training.shards import ShardWriter, token_dtype
 from stages.measure import size
 from stages.quantize.stage import STAGE, locate
 
@@ -36,11 +35,9 @@ def params() -> Params:
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project folder with `out/adapt` and `out/distill` in fp32, as training leaves them, and
-    shards.
-    """
+    """An empty project folder with `out/adapt` and `out/distill` in fp32, as training leaves them."""
     monkeypatch.chdir(tmp_path)
-    write_shards(tmp_path / "out" / "tokens")
+    (tmp_path / "out" / "tokens").mkdir(parents=True)
     for seed, stage in enumerate(("adapt", "distill")):
         folder = tmp_path / "out" / stage
         torch.manual_seed(seed)
@@ -54,27 +51,6 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "adapter").mkdir()
         (folder / CHECKPOINT_MANIFEST).write_text(json.dumps({"lineage": LINEAGE}), encoding="utf-8")
     return tmp_path
-
-
-def write_shards(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    generator, subsets = torch.Generator().manual_seed(0), {}
-    for subset in ("big", "small"):
-        counts = {}
-        for split, documents in (("train", 20 if subset == "big" else 1), ("heldout", 1)):
-            writer = ShardWriter(folder, subset, split, token_dtype(96), eos_id=0)
-            for _ in range(documents):
-                writer.add(torch.randint(1, 96, (40,), generator=generator).tolist(), 80)
-            counts[split] = writer.close()
-        subsets[subset] = {"language": "ru", "licence": "CC0-1.0", "licences": ["CC0-1.0"], **counts}
-    about = {"dtype": "<u2", "vocab_size": 96, "eos_id": 0, "tokenizer_sha256": "", "subsets": subsets}
-    (folder / "shards.json").write_text(json.dumps(about), encoding="utf-8")
-
-
-def with_candidate(params: Params, recipe: str, **settings: Any) -> Params:
-    values = params.model_dump(mode="json")
-    values["candidates"][f"adapt-{recipe}"] = {"source": "adapt", "recipe": recipe, **settings}
-    return parse(values, "params.yaml")
 
 
 def _manifest(cell: str) -> dict[str, Any]:
@@ -103,59 +79,6 @@ def test_every_candidate_of_the_default_run(params: Params, house: Path) -> None
     assert all(0.15 < error < 0.25 for error in errors["adapt-ternary"])
     assert len(errors["adapt-higgs-4bit"]) == 7
     assert sizes["adapt-ternary"] < sizes["adapt-higgs-4bit"] < sizes["adapt-bf16"]
-
-
-@pytest.mark.parametrize("alphas", ["random", "sample"])
-def test_dynamic_keeps_its_budget_and_leaves_its_plan(params: Params, house: Path, alphas: str) -> None:
-    cell = "adapt-higgs-dynamic"
-    changed = with_candidate(params, "higgs-dynamic", bits=4.5, alphas=alphas)
-    execute(STAGE, changed, cell)
-    notes, plan = _manifest(cell)["notes"], json.loads(Path("out/quantize", cell, "plan.json").read_text())
-    assert notes["quantized_bits_per_weight"] <= 4.5
-    assert set(plan) == set(notes["dynamic"]["alphas"])
-    assert len({entry["recipe"] for entry in plan.values()}) > 1
-    assert notes["dynamic"]["alphas_from"] == alphas
-    assert notes["dynamic"]["predicted_loss"] == pytest.approx(
-        sum(entry["predicted"] for entry in plan.values()), rel=1e-4
-    )
-    for name, layer in notes["layers"].items():
-        assert layer["kind"] in plan[name]["recipe"].replace("int8", "uniform")
-    before = sha256_path(Path("out/quantize", cell))
-    execute(STAGE, changed, cell)
-    assert sha256_path(Path("out/quantize", cell)) == before
-    AutoModelForCausalLM.from_pretrained(Path("out/quantize", cell))
-
-
-def test_a_budget_in_bytes_is_that_of_the_whole_checkpoint(params: Params, house: Path) -> None:
-    cell, budget = "adapt-higgs-dynamic", 60_000
-    execute(STAGE, with_candidate(params, "higgs-dynamic", bytes=budget, alphas="random"), cell)
-    from safetensors.torch import load_file
-
-    stored = load_file(Path("out/quantize", cell, "model.safetensors")).values()
-    assert 0.9 * budget < sum(value.numel() * value.element_size() for value in stored) <= budget
-
-
-def test_a_budget_below_the_smallest_plan_is_refused_and_nothing_is_left(params: Params, house: Path) -> None:
-    changed = with_candidate(params, "higgs-dynamic", bytes=1000, alphas="random")
-    with pytest.raises(LowbitError, match="the smallest plan takes"):
-        execute(STAGE, changed, "adapt-higgs-dynamic")
-    assert not list(Path("out/quantize").iterdir())
-
-
-@pytest.mark.parametrize(
-    ("recipe", "settings", "message"),
-    [
-        ("higgs-dynamic", {"alphas": "random"}, "needs a budget: either `bits` per weight or `bytes`"),
-        ("higgs-dynamic", {"alphas": "random", "bits": 4, "bytes": 9}, "needs a budget"),
-        ("higgs-dynamic", {"bits": 4}, "needs `alphas`: random"),
-        ("higgs-4bit", {"bits": 4}, "recipe `higgs-4bit` takes no `bits`; only higgs-dynamic does"),
-    ],
-)
-def test_budgets_belong_to_the_dynamic_recipe(
-    params: Params, recipe: str, settings: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        with_candidate(params, recipe, **settings)
 
 
 def test_again_gives_the_same_bytes_and_another_seed_does_not(params: Params, house: Path) -> None:
