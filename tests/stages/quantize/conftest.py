@@ -13,7 +13,7 @@ from stages.common.atomic import write_json
 from stages.common.checkpoint import save_model
 from stages.common.manifest import Facts
 
-LINEAGE = {"base": {"name": "tiny", "licence": "Apache-2.0"}, "data": ["CC0-1.0"]}
+LINEAGE = {"base": {"name": "tiny", "licence": "Apache-2.0"}, "data": {}}
 
 
 @pytest.fixture
