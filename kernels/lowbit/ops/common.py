@@ -113,6 +113,38 @@ def rows_contiguous(x: torch.Tensor, alignment: int = 16) -> torch.Tensor:
     return x.contiguous().clone() if misaligned and not strided else x.contiguous() if strided else x
 
 
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A launch: `options` holds compile-time constants and Triton's own options."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+_recorded: list[Call] | None = None
+
+
+def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """Launch `kernel`, or only note the launch inside `recording()`."""
+    if _recorded is None:
+        kernel[grid](*arguments, **options)
+    else:
+        _recorded.append(Call(kernel, grid, arguments, options))
+
+
+@contextmanager
+def recording() -> Iterator[list[Call]]:
+    """Collects what would be launched, so that it can be compiled without a device (`lowbit.ops.aot`)."""
+    global _recorded
+    _recorded = calls = []
+    try:
+        yield calls
+    finally:
+        _recorded = None
+
+
 def _folder() -> Path:
     given = os.environ.get(CACHE_VARIABLE)
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

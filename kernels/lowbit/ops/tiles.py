@@ -1,13 +1,23 @@
 """Pieces that several kernels are made of. Imports Triton: only `triton.py` modules import this one."""
 
-# Triton's compiler reads on after a return: alternatives need their `else`. Kernels' arguments have no types.
-# ruff: noqa: RET505
+# Triton's compiler reads on after a return, so alternatives need their `else`, and knows no star in a tuple.
+# Kernels' arguments have no types.
+# ruff: noqa: RET505, RUF005
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def filled(COUNT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DTYPE: tl.constexpr = tl.float32):
+    """A tuple of COUNT matrices of zeros."""
+    zeros = ()
+    for _ in tl.static_range(COUNT):
+        zeros = zeros + (tl.zeros((ROWS, COLUMNS), DTYPE),)
+    return zeros
 
 
 @triton.jit

@@ -47,19 +47,17 @@ def configs(rows: int) -> tuple[Config, ...]:
 
 
 def _gemv_configs(rows: int) -> tuple[Config, ...]:
+    # With 128 words a warp, four to a thread, activations and weights lie in the same threads.
     if rows == 1:
         shapes = (
-            *((4, 512, 8, 4), (4, 512, 1, 4), (4, 512, 0, 4), (8, 256, 8, 4), (8, 512, 4, 8)),
-            *((2, 512, 4, 4), (4, 256, 4, 2), (8, 128, 4, 2), (16, 128, 8, 4), (2, 1024, 8, 4)),
+            *((4, 4, 4), (2, 4, 4), (4, 4, 1), (4, 4, 0), (4, 2, 2), (2, 4, 8), (1, 4, 4), (4, 2, 4)),
+            *((8, 2, 4), (4, 1, 2), (8, 1, 2), (2, 8, 8)),
         )
     else:
-        shapes = (
-            *((4, 256, 4, 4), (4, 256, 1, 4), (4, 256, 0, 4), (8, 128, 4, 4), (2, 256, 4, 4)),
-            *((2, 512, 8, 4), (8, 256, 8, 8)),
-        )
+        shapes = ((2, 4, 4), (2, 4, 1), (2, 4, 0), (4, 2, 2), (2, 2, 2), (1, 4, 4), (2, 8, 8), (4, 1, 2))
     return tuple(
-        config(warps, 1, BN=columns, BW=words, COPIES=copies, SPLIT=1)
-        for columns, words, copies, warps in shapes
+        config(warps, 1, BN=columns, BW=128 * warps, COPIES=copies, SPLIT=1)
+        for columns, warps, copies in shapes
     )
 
 

@@ -2,8 +2,9 @@
 x, the first in the low half.
 """
 
-# Triton's compiler reads on after a return: alternatives need their `else`. Kernels' arguments have no types.
-# ruff: noqa: RET505, SIM300
+# Triton's compiler reads on after a return, so alternatives need their `else`, and knows no star in a tuple.
+# Kernels' arguments have no types.
+# ruff: noqa: RET505, RUF005, SIM300
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lowbit.ops import common
 from lowbit.ops.common import Config
 from lowbit.ops.higgs_matmul import GEMV_TOKENS, tile_of
 from lowbit.ops.higgs_matmul.layout import CHUNK_WORDS, WORD_BITS, HiggsOperand
-from lowbit.ops.tiles import combine, grouped, product, write
+from lowbit.ops.tiles import combine, filled, grouped, product, write
 
 GROUPED_TILES = 8
 COMBINE_COLUMNS = 512
@@ -58,15 +59,63 @@ def copied_table(table_ptr, ENTRIES: tl.constexpr, COPIES: tl.constexpr):
 
 
 @triton.jit
-def look_up(table_ptr, table, index, COPIES: tl.constexpr):
-    """Pairs at `index` (BN, BW): neighbours of a row read different copies, that is different banks."""
+def look_up(
+    table_ptr, table, fields, BITS: tl.constexpr, PAIRS: tl.constexpr, COPIES: tl.constexpr
+):  # fmt: skip
+    """Pairs of all codes in `fields` (BN, BW): a tuple with entry plane * PAIRS + pair, (BN, BW) each.
+
+    From shared memory all of them in one gather, as every gather writes the table there anew; neighbours of
+    a row read different copies, that is different banks.
+    """
+    MASK: tl.constexpr = (1 << BITS) - 1
     if COPIES == 0:
-        return tl.load(table_ptr + index)
+        points = ()
+        for plane in tl.static_range(32 // BITS):
+            for pair in tl.static_range(PAIRS):
+                code = (fields >> (plane * BITS)) & MASK
+                points = points + (tl.load(table_ptr + code * PAIRS + pair),)
+        return points
     else:
-        copy = (tl.arange(0, index.shape[1]) // 4) % COPIES
-        place = index * COPIES + copy[None, :]
-        flat = tl.reshape(place, (index.shape[0] * index.shape[1],))
-        return tl.reshape(tl.gather(table, flat, 0), index.shape)
+        codes = tl.join(fields & MASK, (fields >> BITS) & MASK)
+        if BITS == 8:
+            upper = tl.join((fields >> (2 * BITS)) & MASK, (fields >> (3 * BITS)) & MASK)
+            codes = tl.join(codes, upper)
+        if PAIRS == 2:
+            codes = tl.join(codes * 2, codes * 2 + 1)
+        PER_WORD: tl.constexpr = 32 // BITS * PAIRS
+        WORDS: tl.constexpr = fields.shape[0] * fields.shape[1]
+        flat = tl.reshape(codes, (WORDS * PER_WORD,))
+        if COPIES > 1:
+            # Four words of 16 bytes belong to one thread.
+            flat = flat * COPIES + (tl.arange(0, WORDS * PER_WORD) // (4 * PER_WORD)) % COPIES
+        found = tl.reshape(tl.gather(table, flat, 0), codes.shape)
+        if PAIRS == 2:
+            first, second = tl.split(found)
+            return interleaved(unjoined(first, BITS), unjoined(second, BITS))
+        else:
+            return unjoined(found, BITS)
+
+
+@triton.jit
+def unjoined(joined, BITS: tl.constexpr):
+    """What `look_up` joined, plane by plane."""
+    if BITS == 8:
+        lower, upper = tl.split(joined)
+        plane_0, plane_1 = tl.split(lower)
+        plane_2, plane_3 = tl.split(upper)
+        return plane_0, plane_1, plane_2, plane_3
+    else:
+        plane_0, plane_1 = tl.split(joined)
+        return plane_0, plane_1
+
+
+@triton.jit
+def interleaved(first, second):
+    """Two tuples as one, taking turns."""
+    both = ()
+    for plane in tl.static_range(len(first)):
+        both = both + (first[plane], second[plane])
+    return both
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -84,66 +133,63 @@ def gemv(
     PLANES: tl.constexpr = 32 // BITS
     PAIRS: tl.constexpr = STEP // 2 if STEP > 1 else 1
     n = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
-    rows = n < N
-    m = tl.arange(0, BM)
+    rows = (n < N)[:, None]
     table = copied_table(table_ptr, ENTRIES * PAIRS, COPIES)
-    acc = tl.zeros((BM, BN, BW // 4), tl.float32)
+    # A tuple of matrices and not a tensor of rank 3: its layouts would be shuffled through shared memory.
+    acc = filled(BM, BN, BW // 4)
     for start in range(0, words, BW):
-        word = start + tl.arange(0, BW)
-        place = words_ptr + n[:, None] * stride_words + word[None, :]
+        word = start + tl.arange(0, BW)[None, :]
         fields = tl.load(
-            place, mask=rows[:, None] & (word < words)[None, :], other=0, eviction_policy="evict_first"
-        )
-        part = tl.zeros((BM, BN, BW), tl.float32)
+            words_ptr + n[:, None] * stride_words + word,
+            mask=rows & (word < words), other=0, eviction_policy="evict_first",
+        )  # fmt: skip
+        points = look_up(table_ptr, table, fields, BITS, PAIRS, COPIES)
+        part = filled(BM, BN, BW)
         for plane in tl.static_range(PLANES):
-            code = (fields >> (plane * BITS)) & ((1 << BITS) - 1)
             k = (word // 4) * (4 * PLANES) + plane * 4 + word % 4
-            there = (m < M)[:, None] & (k < codes)[None, :]
-            term = tl.zeros((BM, BN, BW), tl.float32)
-            for pair in tl.static_range(PAIRS):
-                points = look_up(table_ptr, table, code * PAIRS + pair, COPIES)
-                offset = m[:, None] * stride_x + (k * PAIRS + pair)[None, :]
-                x = tl.load(x_ptr + offset, mask=there, other=0, eviction_policy="evict_last")
-                first, second = floats(points, DTYPE)
-                if STEP == 1:
-                    term += first[None] * x.to(tl.float32)[:, None, :]
-                else:
-                    x_first, x_second = floats(x, DTYPE)
-                    term += first[None] * x_first[:, None, :]
-                    term += second[None] * x_second[:, None, :]
             if FINE:
-                group = (k * STEP) >> group_shift
-                scale = tl.load(
-                    scales_ptr + n[:, None] * stride_scales + group[None, :],
-                    mask=rows[:, None] & (k < codes)[None, :], other=0,
-                )  # fmt: skip
-                term *= scale.to(tl.float32)[None]
-            part += term
-        # The four words of a chunk belong to one thread: this sum moves no data.
-        chunks = tl.sum(tl.reshape(part, (BM, BN, BW // 4, 4)), axis=3)
+                place = scales_ptr + n[:, None] * stride_scales + ((k * STEP) >> group_shift)
+                scale = tl.load(place, mask=rows & (k < codes), other=0).to(tl.float32)
+            for pair in tl.static_range(PAIRS):
+                first, second = floats(points[plane * PAIRS + pair], DTYPE)
+                if FINE:
+                    first *= scale
+                    second *= scale
+                new = ()
+                for m in tl.static_range(BM):
+                    x_row = x_ptr + m * stride_x + (k * PAIRS + pair)
+                    x = tl.load(x_row, mask=(k < codes) & (m < M), other=0, eviction_policy="evict_last")
+                    if STEP == 1:
+                        new = new + (part[m] + first * x.to(tl.float32),)
+                    else:
+                        x_first, x_second = floats(x, DTYPE)
+                        new = new + (part[m] + first * x_first + second * x_second,)
+                part = new
+        code_0 = (start // 4 + tl.arange(0, BW // 4))[None, :] * (4 * PLANES)
+        scale = 1.0
         if not FINE:
-            first_code = (start // 4 + tl.arange(0, BW // 4)) * (4 * PLANES)
-            group = (first_code * STEP) >> group_shift
-            scale = tl.load(
-                scales_ptr + n[:, None] * stride_scales + group[None, :],
-                mask=rows[:, None] & (first_code < codes)[None, :], other=0,
-            )  # fmt: skip
-            chunks *= scale.to(tl.float32)[None]
-        acc += chunks
-    write(y_ptr, tl.sum(acc, axis=2), m, n, M, N, stride_y, bias_ptr, HAS_BIAS)
+            place = scales_ptr + n[:, None] * stride_scales + ((code_0 * STEP) >> group_shift)
+            scale = tl.load(place, mask=rows & (code_0 < codes), other=0).to(tl.float32)
+        new = ()
+        for m in tl.static_range(BM):
+            # The four words of a chunk belong to one thread: this sum moves no data.
+            chunks = tl.sum(tl.reshape(part[m], (BN, BW // 4, 4)), axis=2)
+            new = new + (acc[m] + chunks * scale,)
+        acc = new
+    for m in tl.static_range(BM):
+        y = tl.sum(acc[m], axis=1)[None, :]
+        write(y_ptr, y, m + tl.arange(0, 1), n, M, N, stride_y, bias_ptr, HAS_BIAS)
 
 
 @triton.jit
-def weights_of(table_ptr, table, code, STEP: tl.constexpr, DTYPE: tl.constexpr, COPIES: tl.constexpr):
-    """The weights of `code` (BN, BW) in the order of the inputs: (BN, BW * STEP)."""
+def weights_of(points, plane: tl.constexpr, STEP: tl.constexpr, DTYPE: tl.constexpr):
+    """The weights of a plane in the order of the inputs: (BN, BW * STEP)."""
     if STEP == 1:
-        return low_half(look_up(table_ptr, table, code, COPIES), DTYPE)
+        return low_half(points[plane], DTYPE)
     elif STEP == 2:
-        pair = look_up(table_ptr, table, code, COPIES)
-        return tl.interleave(low_half(pair, DTYPE), high_half(pair, DTYPE))
+        return tl.interleave(low_half(points[plane], DTYPE), high_half(points[plane], DTYPE))
     else:
-        head = look_up(table_ptr, table, code * 2, COPIES)
-        tail = look_up(table_ptr, table, code * 2 + 1, COPIES)
+        head, tail = points[2 * plane], points[2 * plane + 1]
         even = tl.interleave(low_half(head, DTYPE), low_half(tail, DTYPE))
         odd = tl.interleave(high_half(head, DTYPE), high_half(tail, DTYPE))
         return tl.interleave(even, odd)
@@ -166,7 +212,8 @@ def matmul(
     m = tile_m * BM + tl.arange(0, BM)
     n = tile_n.to(tl.int64) * BN + tl.arange(0, BN)
     rows = n < N
-    table = copied_table(table_ptr, ENTRIES * (2 if STEP == 4 else 1), COPIES)
+    PAIRS: tl.constexpr = STEP // 2 if STEP > 1 else 1
+    table = copied_table(table_ptr, ENTRIES * PAIRS, COPIES)
     element = tl.arange(0, BW * STEP)
     in_chunks = (element // (4 * STEP)) * (4 * PLANES * STEP) + element % (4 * STEP)
     x_rows = x_ptr + m.to(tl.int64)[:, None] * stride_x
@@ -177,10 +224,10 @@ def matmul(
             words_ptr + n[:, None] * stride_words + word[None, :],
             mask=rows[:, None] & (word < words)[None, :], other=0,
         )  # fmt: skip
+        points = look_up(table_ptr, table, fields, BITS, PAIRS, COPIES)
         part = tl.zeros((BM, BN), tl.float32)
         for plane in tl.static_range(PLANES):
-            code = (fields >> (plane * BITS)) & ((1 << BITS) - 1)
-            tile = weights_of(table_ptr, table, code, STEP, DTYPE, COPIES)
+            tile = weights_of(points, plane, STEP, DTYPE)
             k = start * (PLANES * STEP) + in_chunks + plane * (4 * STEP)
             if FINE:
                 group = k >> group_shift
@@ -237,14 +284,16 @@ def launch(
     own_bias = bias if split == 1 else None
     rows = tile_of(tokens)
     tiles = (1 if kernel is gemv else triton.cdiv(tokens, rows)) * triton.cdiv(outputs, entry["BN"])
-    kernel[(tiles, split)](
+    common.start(
+        kernel, (tiles, split),
         source, weight.words, weight.table, weight.scales, own_bias, target,
         tokens, outputs, weight.words.shape[1], weight.codes, source.stride(0),
         weight.words.stride(0), weight.scales.stride(0), outputs, weight.group.bit_length() - 1,
         **constants(x, weight, own_bias is not None, entry), **entry.launch(),
     )  # fmt: skip
     if split > 1:
-        combine[(tokens, triton.cdiv(outputs, COMBINE_COLUMNS))](
+        common.start(
+            combine, (tokens, triton.cdiv(outputs, COMBINE_COLUMNS)),
             target, None, None, bias, y, tokens, outputs, y.stride(0), 0,
             BN=COMBINE_COLUMNS, SPLIT=split, SCALED=False, HAS_BIAS=bias is not None,
             num_warps=4, enable_fp_fusion=True,

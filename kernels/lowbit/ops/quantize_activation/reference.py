@@ -14,7 +14,9 @@ def quantize_activation(x: torch.Tensor, width: int) -> tuple[torch.Tensor, torc
     peak = values.abs().amax(1) if width else values.new_zeros(len(values))
     peak = peak.clamp(min=SMALLEST_PEAK)
     finite = torch.isfinite(peak)
-    scaled = values * (LARGEST_CODE / torch.where(finite, peak, 1))[:, None]
+    # `127 / tensor` would be a reciprocal times 127 in torch, rounded twice.
+    factor = torch.full_like(peak, LARGEST_CODE).div(torch.where(finite, peak, 1))
+    scaled = values * factor[:, None]
     codes = torch.round(scaled).clamp(-LARGEST_CODE, LARGEST_CODE)
     codes = torch.where(finite[:, None], codes, 0).to(torch.int8)
     return codes, torch.where(finite, peak / LARGEST_CODE, torch.nan)

@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
+from lowbit.ops import common
 from lowbit.ops.common import Config
 from lowbit.ops.quantize_activation.reference import SMALLEST_PEAK
 
@@ -58,7 +59,8 @@ def launch(
     )
     if tokens:
         # Contracting x * factor + constant into one rounding would change ties: no fusion here.
-        kernel[(tokens,)](
+        common.start(
+            kernel, (tokens,),
             x, codes, scales, x.shape[1], width, x.stride(0),
             SMALLEST=SMALLEST_PEAK, **entry.launch(fuse=False),
         )  # fmt: skip

@@ -69,7 +69,8 @@ def launch(
     rows, columns, order = factors(block)
     tiles = x.shape[0] * triton.cdiv(width, rows * columns)
     if tiles:
-        kernel[(triton.cdiv(tiles, entry["T"]),)](
+        common.start(
+            kernel, (triton.cdiv(tiles, entry["T"]),),
             x, signs, y, tiles, x.shape[1], width, x.stride(0),
             S=rows, B=columns, ORDER=order, SCALE=block**-0.5,
             WIDEN=common.interpreting(), **entry.launch(),

@@ -29,12 +29,12 @@ def configs(rows: int) -> tuple[Config, ...]:
     cores), SPLIT: parts of K that a second kernel sums up.
     """
     if rows <= GEMV_TOKENS:
-        shapes = (
-            *((4, 256, 4), (8, 256, 4), (8, 128, 4), (4, 512, 4), (8, 256, 8)),
-            *((16, 128, 4), (4, 128, 2), (8, 64, 2), (2, 256, 2), (16, 64, 2)),
-        )
-        fitting = [shape for shape in shapes if shape[0] * shape[1] * rows <= 1024 * shape[2]]
-        return tuple(config(warps, 1, BN=columns, BW=words, SPLIT=1) for columns, words, warps in fitting)
+        # With 128 words a warp, four to a thread, activations and weights lie in the same threads.
+        if rows == 1:
+            shapes = ((4, 2), (8, 2), (4, 1), (8, 1), (2, 2), (4, 4), (2, 4), (16, 1))
+        else:
+            shapes = ((2, 2), (2, 1), (2, 4), (1, 4), (1, 2))
+        return tuple(config(warps, 1, BN=columns, BW=128 * warps, SPLIT=1) for columns, warps in shapes)
     if rows <= 32:
         choices = (
             *((32, 64, 4, 4, 3), (32, 64, 1, 4, 3), (64, 64, 4, 4, 3), (32, 128, 4, 4, 3)),

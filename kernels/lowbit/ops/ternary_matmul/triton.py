@@ -1,6 +1,7 @@
 """The two kernels of `ternary_matmul`, see README.md."""
 
-# Arguments of kernels have no types.
+# Triton's compiler knows no star in a tuple; kernels' arguments have no types.
+# ruff: noqa: RUF005
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import torch
 import triton
 import triton.language as tl
 
+from lowbit.ops import common
 from lowbit.ops.common import Config
 from lowbit.ops.ternary_matmul import GEMV_TOKENS, tile_of
 from lowbit.ops.ternary_matmul.layout import TernaryOperand
-from lowbit.ops.tiles import combine, grouped, write
+from lowbit.ops.tiles import combine, filled, grouped, write
 
 GROUPED_TILES = 8
 COMBINE_COLUMNS = 512
@@ -38,36 +40,43 @@ def gemv(
     and 16 numbers; a multiplication of such words makes two products and their sum.
     """
     n = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
-    m = tl.arange(0, BM)
-    acc = tl.zeros((BM, BN, BW), tl.int32)
-    sums = tl.zeros((BM, BW), tl.int32)
+    acc = filled(BM, BN, BW, tl.int32)
+    sums = filled(BM, 1, BW, tl.int32)
     for start in range(0, words, BW):
-        word = start + tl.arange(0, BW)
+        word = start + tl.arange(0, BW)[None, :]
         fields = tl.load(
-            words_ptr + n[:, None] * stride_words + word[None, :],
-            mask=(n < N)[:, None] & (word < words)[None, :], other=0, eviction_policy="evict_first",
+            words_ptr + n[:, None] * stride_words + word,
+            mask=(n < N)[:, None] & (word < words), other=0, eviction_policy="evict_first",
         )  # fmt: skip
-        there = (m < M)[:, None] & (word < words)[None, :]
-        part = tl.zeros((BM, BN, BW), tl.int32)
+        part = filled(BM, BN, BW, tl.int32)
         for field in tl.static_range(4):
             k = (word // 4) * 16 + field * 4 + word % 4
-            x = tl.load(
-                x_ptr + m[:, None] * stride_x + k[None, :], mask=there, other=0, eviction_policy="evict_last"
-            )
-            x0, x1, x2, x3 = (x << 24) >> 24, (x << 16) >> 24, (x << 8) >> 24, x >> 24
-            sums += (x0 + x1) + (x2 + x3)
-            # Fields sit at bits 0 and 16. (a 2^16 + b)(c 2^16 + d) modulo 2^32 holds a d + b c above b d.
-            even = (x0 << 16) + x2
-            odd = (x1 << 16) + x3
-            part += even[:, None, :] * ((fields >> (2 * field)) & 0x00030003)[None]
-            part += odd[:, None, :] * ((fields >> (2 * field + 8)) & 0x00030003)[None]
-        # 8 products of at most 128 * 2 stay within 16 signed bits, so what b d carried upwards is known.
-        low = (part << 16) >> 16
-        acc += (part - low) >> 16
-    # The fields are code + 1.
-    integers = tl.sum(acc, axis=2) - tl.sum(sums, axis=1)[:, None]
-    y = scaled(integers, scales_ptr, levels_ptr, m, n, M, N, stride_levels)
-    write(y_ptr, y, m, n, M, N, stride_y, bias_ptr, HAS_BIAS)
+            fields_02 = (fields >> (2 * field)) & 0x00030003
+            fields_13 = (fields >> (2 * field + 8)) & 0x00030003
+            new = ()
+            new_sums = ()
+            for m in tl.static_range(BM):
+                there = (word < words) & (m < M)
+                x = tl.load(x_ptr + m * stride_x + k, mask=there, other=0, eviction_policy="evict_last")
+                x0, x1, x2, x3 = (x << 24) >> 24, (x << 16) >> 24, (x << 8) >> 24, x >> 24
+                new_sums = new_sums + (sums[m] + (x0 + x1) + (x2 + x3),)
+                # (a 2^16 + b)(c 2^16 + d) modulo 2^32 holds a d + b c above b d.
+                pairs = part[m] + ((x0 << 16) + x2) * fields_02
+                new = new + (pairs + ((x1 << 16) + x3) * fields_13,)
+            part = new
+            sums = new_sums
+        new = ()
+        for m in tl.static_range(BM):
+            # 8 products of at most 128 * 2 stay within 16 signed bits, so what b d carried upwards is known.
+            low = (part[m] << 16) >> 16
+            new = new + (acc[m] + ((part[m] - low) >> 16),)
+        acc = new
+    for m in tl.static_range(BM):
+        # The fields are code + 1.
+        integers = (tl.sum(acc[m], axis=1) - tl.sum(tl.sum(sums[m], axis=1), axis=0))[None, :]
+        token = m + tl.arange(0, 1)
+        y = scaled(integers, scales_ptr, levels_ptr, token, n, M, N, stride_levels)
+        write(y_ptr, y, token, n, M, N, stride_y, bias_ptr, HAS_BIAS)
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -136,13 +145,15 @@ def launch(
     else:
         kernel, x, fields = matmul, codes, weight.fields
         tiles = triton.cdiv(tokens, tile_of(tokens)) * triton.cdiv(outputs, entry["BN"])
-    kernel[(tiles, split)](
+    common.start(
+        kernel, (tiles, split),
         x, fields, scales, weight.levels, own_bias, target,
         tokens, outputs, fields.shape[1], x.stride(0), fields.stride(0), by_row, outputs,
         **constants(tokens, own_bias is not None), **entry.launch(),
     )  # fmt: skip
     if split > 1:
-        combine[(tokens, triton.cdiv(outputs, COMBINE_COLUMNS))](
+        common.start(
+            combine, (tokens, triton.cdiv(outputs, COMBINE_COLUMNS)),
             target, scales, weight.levels, bias, y, tokens, outputs, y.stride(0), by_row,
             BN=COMBINE_COLUMNS, SPLIT=split, SCALED=True, HAS_BIAS=bias is not None,
             num_warps=4, enable_fp_fusion=True,
