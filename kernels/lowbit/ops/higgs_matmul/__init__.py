@@ -32,13 +32,13 @@ def configs(rows: int) -> tuple[Config, ...]:
         return _gemv_configs(rows)
     if rows <= 32:
         choices = (
-            *((32, 16, 1, 4, 4, 3), (32, 32, 1, 4, 4, 3), (32, 32, 1, 1, 4, 3), (64, 16, 1, 4, 4, 3)),
-            *((64, 32, 1, 8, 4, 3), (32, 32, 0, 4, 4, 3), (64, 16, 0, 4, 4, 3), (64, 16, 4, 4, 4, 3)),
+            *((32, 16, 1, 4, 4, 3), (32, 32, 1, 4, 4, 3), (64, 16, 1, 4, 4, 3), (64, 32, 1, 8, 4, 3)),
+            *((32, 32, 0, 4, 4, 3), (64, 16, 4, 4, 4, 3)),
         )
     else:
         choices = (
             *((64, 16, 1, 1, 4, 3), (64, 32, 1, 1, 4, 3), (128, 16, 1, 1, 8, 3), (128, 32, 1, 1, 8, 3)),
-            *((64, 32, 0, 1, 4, 3), (128, 32, 0, 1, 8, 3), (64, 32, 1, 2, 4, 3), (128, 32, 1, 2, 8, 3)),
+            *((64, 32, 0, 1, 4, 3), (64, 32, 1, 2, 4, 3)),
         )
     return tuple(
         config(warps, stages, BN=columns, BW=words, COPIES=copies, SPLIT=split)
@@ -49,12 +49,9 @@ def configs(rows: int) -> tuple[Config, ...]:
 def _gemv_configs(rows: int) -> tuple[Config, ...]:
     # With 128 words a warp, four to a thread, activations and weights lie in the same threads.
     if rows == 1:
-        shapes = (
-            *((4, 4, 4), (2, 4, 4), (4, 4, 1), (4, 4, 0), (4, 2, 2), (2, 4, 8), (1, 4, 4), (4, 2, 4)),
-            *((8, 2, 4), (4, 1, 2), (8, 1, 2), (2, 8, 8)),
-        )
+        shapes = ((4, 4, 4), (2, 4, 4), (4, 4, 1), (4, 4, 0), (4, 2, 4), (2, 4, 8), (8, 1, 2))
     else:
-        shapes = ((2, 4, 4), (2, 4, 1), (2, 4, 0), (4, 2, 2), (2, 2, 2), (1, 4, 4), (2, 8, 8), (4, 1, 2))
+        shapes = ((2, 4, 4), (2, 4, 1), (2, 4, 0), (2, 2, 2), (1, 4, 4))
     return tuple(
         config(warps, 1, BN=columns, BW=128 * warps, COPIES=copies, SPLIT=1)
         for columns, warps, copies in shapes

@@ -16,7 +16,7 @@ NAME = "quantize_activation"
 
 def configs() -> tuple[Config, ...]:
     """What the autotuner may choose from: B inputs of a token at a time."""
-    return config(4, B=1024), config(8, B=4096), config(4, B=2048), config(8, B=2048), config(16, B=8192)
+    return config(4, B=1024), config(8, B=4096), config(16, B=8192)
 
 
 @torch.library.custom_op(

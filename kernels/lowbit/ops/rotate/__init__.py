@@ -36,9 +36,7 @@ def factors(block: int) -> tuple[int, int, int]:
 
 @functools.cache
 def signs_on(seed: int, width: int, device: torch.device) -> torch.Tensor:
-    """The signs of `hadamard.signs` as int8 (width,) on `device`: one tensor for every layer of that width,
-    so that `torch.compile` sees that q, k and v rotate the same input by the same signs.
-    """
+    """The signs of `hadamard.signs` as int8 (width,) on `device`: one tensor for all layers of that width."""
     return hadamard.signs(seed, width).to(device=device, dtype=torch.int8)
 
 

@@ -30,21 +30,18 @@ def configs(rows: int) -> tuple[Config, ...]:
     """
     if rows <= GEMV_TOKENS:
         # With 128 words a warp, four to a thread, activations and weights lie in the same threads.
-        if rows == 1:
-            shapes = ((4, 2), (8, 2), (4, 1), (8, 1), (2, 2), (4, 4), (2, 4), (16, 1))
-        else:
-            shapes = ((2, 2), (2, 1), (2, 4), (1, 4), (1, 2))
+        shapes = ((4, 2), (8, 2), (8, 1), (2, 2), (4, 4)) if rows == 1 else ((2, 2), (2, 1), (2, 4), (1, 2))
         return tuple(config(warps, 1, BN=columns, BW=128 * warps, SPLIT=1) for columns, warps in shapes)
     if rows <= 32:
         choices = (
-            *((32, 64, 4, 4, 3), (32, 64, 1, 4, 3), (64, 64, 4, 4, 3), (32, 128, 4, 4, 3)),
-            *((64, 64, 8, 4, 3), (32, 32, 4, 4, 4), (64, 64, 1, 4, 3), (32, 32, 8, 4, 4)),
+            (32, 64, 4, 4, 3),
+            (64, 64, 4, 4, 3),
+            (32, 128, 4, 4, 3),
+            (64, 64, 8, 4, 3),
+            (32, 32, 4, 4, 4),
         )
     else:
-        choices = (
-            *((64, 32, 1, 4, 3), (128, 32, 1, 8, 3), (64, 64, 1, 4, 3), (128, 64, 1, 8, 3)),
-            *((64, 64, 2, 4, 3), (128, 64, 2, 8, 3)),
-        )
+        choices = ((64, 32, 1, 4, 3), (128, 32, 1, 8, 3), (64, 64, 1, 4, 3), (128, 64, 1, 8, 3))
     return tuple(
         config(warps, stages, BN=columns, BB=width, SPLIT=split)
         for columns, width, split, warps, stages in choices

@@ -8,9 +8,9 @@ from lowbit import higgs
 from lowbit.ops import higgs_matmul, rotate
 from lowbit.ops.common import Config, config
 from lowbit.ops.higgs_matmul import HiggsOperand, prepare, reference
-from lowbit.ops.higgs_matmul.triton import launch
+from lowbit.ops.higgs_matmul.triton import constants, launch
 
-from tests.kernels.lowbit.ops.interpreted import agree, poisoned, strided
+from tests.kernels.lowbit.ops.interpreted import UNITS, agree, poisoned, strided
 
 
 def _operand(outputs: int, inputs: int, grid: str, group: int | None, dtype: torch.dtype) -> HiggsOperand:
@@ -28,7 +28,9 @@ def _check(
     y = launch(x, operand, bias, entry, out=poisoned(tokens, outputs, dtype))
     parts = (operand.words, operand.table, operand.scales, bias)
     expected = reference(x, *parts, operand.group, operand.bits, operand.step, work=torch.float64)
-    agree(y, expected, dtype)
+    # FINE tensor-core tiles round weight * scale to the format of x; else only grid points are rounded.
+    fine = tokens > higgs_matmul.GEMV_TOKENS and constants(x, operand, False, entry)["FINE"]
+    agree(y, expected, dtype, UNITS[dtype] if fine else 1e-5)
 
 
 GEMV = config(4, BN=4, BW=32, COPIES=2, SPLIT=1)
@@ -37,13 +39,13 @@ MATMUL = config(4, BN=16, BW=16, COPIES=1, SPLIT=1)
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("tokens", [0, 1, 3, 17])
-@pytest.mark.parametrize(("outputs", "inputs", "group"), [(1, 16, None), (7, 176, None), (37, 1536, None)])
+@pytest.mark.parametrize(("outputs", "inputs", "group"), [(1, 16, None), (7, 176, None), (18, 768, None)])
 @pytest.mark.parametrize("grid", ["p2n256", "p1n16"])
 def test_odd_shapes(
     dtype: torch.dtype, tokens: int, outputs: int, inputs: int, group: int | None, grid: str
 ) -> None:
     entry = GEMV if tokens <= higgs_matmul.GEMV_TOKENS else MATMUL
-    _check(tokens, outputs, inputs, grid, group, dtype, entry, with_bias=outputs == 37)
+    _check(tokens, outputs, inputs, grid, group, dtype, entry, with_bias=outputs == 18)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +54,10 @@ def test_odd_shapes(
 @pytest.mark.parametrize(("tokens", "entry"), [(2, GEMV), (17, MATMUL)])
 @pytest.mark.parametrize("group", [16, 256])
 def test_every_grid(grid: str, tokens: int, entry: Config, group: int) -> None:
-    _check(tokens, 5, 768, grid, group, torch.float16, entry, with_bias=True)
+    _check(tokens, 3, 512, grid, group, torch.float16, entry, with_bias=True)
 
 
-@pytest.mark.parametrize("copies", [0, 1, 8])
-@pytest.mark.parametrize("split", [1, 4])
-@pytest.mark.parametrize("tokens", [5, 33, 130])
+@pytest.mark.parametrize(("tokens", "copies", "split"), [(5, 0, 4), (5, 8, 1), (33, 1, 2), (130, 4, 4)])
 def test_tables_and_splits(copies: int, split: int, tokens: int) -> None:
     entry = config(4, 3, BN=32, BW=32, COPIES=copies, SPLIT=split)
     _check(tokens, 45, 1024, "p2n256", 512, torch.bfloat16, entry, with_bias=True)
@@ -66,7 +66,7 @@ def test_tables_and_splits(copies: int, split: int, tokens: int) -> None:
 @pytest.mark.parametrize("tokens", [1, 4])
 def test_every_listed_gemv(tokens: int) -> None:
     for entry in higgs_matmul.configs(higgs_matmul.tile_of(tokens)):
-        _check(tokens, 5, 1024, "p2n256", None, torch.bfloat16, entry)
+        _check(tokens, 3, 1024, "p2n256", None, torch.bfloat16, entry)
 
 
 @pytest.mark.parametrize("tokens", [1, 9])

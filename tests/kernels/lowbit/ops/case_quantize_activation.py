@@ -19,7 +19,7 @@ def _poisoned(tokens: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(
     ("tokens", "inputs", "width", "step"),
-    [(0, 64, 64, 64), (1, 1, 64, 64), (3, 100, 128, 64), (17, 333, 384, 128), (3, 2000, 2048, 1024)],
+    [(0, 64, 64, 64), (1, 1, 64, 64), (3, 100, 128, 64), (17, 333, 384, 512), (3, 2000, 2048, 1024)],
 )
 def test_kernel_equals_reference(dtype: torch.dtype, tokens: int, inputs: int, width: int, step: int) -> None:
     x = strided(tokens, inputs, dtype)
