@@ -2,9 +2,9 @@
 
 Correctness of every operation against its float64 reference on the device, then the time of one decoder
 layer's linear layers, rotation and activation quantisation included, beside cuBLAS in bfloat16 and the int4
-product of torch itself, and as a share of the time that the bytes moved take at measured copy bandwidth. Copies of
-the layer rotate through more memory than the L2 cache holds; a CUDA graph runs them. What no time is left for
-is listed under `skipped`. `--plan` says what would be measured and needs no GPU.
+product of torch itself, and as a share of the time that the bytes moved take at measured copy bandwidth.
+Copies of the layer rotate through more memory than the L2 cache holds; a CUDA graph runs them. What no time
+is left for is listed under `skipped`. `--plan` says what would be measured and needs no GPU.
 """
 
 from __future__ import annotations
@@ -225,16 +225,22 @@ def correctness() -> list[dict[str, Any]]:
 
 
 def _row(
-    what: str, dtype: torch.dtype, shape: tuple[int, ...], found: torch.Tensor, expected: torch.Tensor, room: float
-) -> dict[str, Any]:  # fmt: skip
+    what: str,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    found: torch.Tensor,
+    expected: torch.Tensor,
+    room: float,
+) -> dict[str, Any]:
     error = float((found.double() - expected).norm() / expected.norm())
-    # NaN must not pass.
+    # A comparison with NaN is false: NaN does not pass.
+    passes = error <= room
     return {
         "what": what,
         "dtype": str(dtype),
         "shape": shape,
         "relative_error": error,
-        "passes": error <= room,
+        "passes": passes,
     }
 
 

@@ -1,6 +1,6 @@
 """Compiles recorded launches ahead of time, for a target that need not be there, and reads what they take.
 
-`ptxas` and `cuobjdump` come with Triton, so registers and spills of NVIDIA targets are known without a GPU.
+`cuobjdump` comes with Triton, so registers and spills of NVIDIA targets are known without a GPU.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -93,24 +92,19 @@ def compiled(call: Call, target: str) -> Any:
 
 
 def resources(call: Call, target: str = "sm_90") -> Resources:
-    """What the launch takes on an NVIDIA target: `ptxas -v` on the PTX that Triton made, with its flags."""
+    """What the launch takes on an NVIDIA target, read from its machine code by `cuobjdump`."""
     kernel = compiled(call, target)
-    suffix = "a" if TARGETS[target].arch >= 90 else ""
-    flags = [] if call.options.get("enable_fp_fusion", True) else ["--fmad=false"]
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "kernel.ptx"
-        text.write_text(kernel.asm["ptx"], encoding="utf-8")
-        command = [str(triton.knobs.nvidia.ptxas.path), "-v", *flags, f"--gpu-name={target}{suffix}"]
-        done = subprocess.run(
-            [*command, str(text), "-o", str(Path(folder) / "out")],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    return _parsed(done.stderr, kernel.metadata.shared, 32 * call.options["num_warps"])
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [str(triton.knobs.nvidia.cuobjdump.path), "--dump-resource-usage", file.name]
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return _parsed(report, kernel.metadata.shared, 32 * call.options["num_warps"])
 
 
 def _parsed(report: str, shared: int, threads: int) -> Resources:
-    used = re.search(r"Used (\d+) registers", report)
-    spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    if used is None or spills is None:
-        raise LowbitError(f"ptxas: no resource usage in its report: {report.strip()[-200:]}")
-    return Resources(int(used[1]), max(int(spills[1]), int(spills[2])), shared, threads)
+    used = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", report)
+    if used is None:
+        raise LowbitError(f"cuobjdump: no resource usage in its report: {report.strip()[-200:]}")
+    # The kernels have no arrays of their own: whatever lies on the stack was spilled there.
+    return Resources(int(used[1]), int(used[2]) + int(used[3]), shared, threads)

@@ -50,15 +50,13 @@ def test_kernels_compile(tokens: int, target: str) -> None:
     assert names == {"kernel", "gemv"} if tokens == 2 else {"kernel", "matmul", "combine"}
 
 
-def test_report_of_ptxas_is_read() -> None:
+def test_report_of_cuobjdump_is_read() -> None:
     from lowbit.ops import aot
 
-    found = aot._parsed(
-        "0 bytes stack frame, 12 bytes spill stores, 16 bytes spill loads\nUsed 64 registers", 1024, 128
-    )
+    found = aot._parsed(" Function gemv:\n  REG:64 STACK:16 SHARED:0 LOCAL:0 CONSTANT[0]:576", 1024, 128)
     assert found == aot.Resources(64, 16, 1024, 128)
     assert found.programs == 8
-    with pytest.raises(LowbitError, match="ptxas: no resource usage"):
+    with pytest.raises(LowbitError, match="cuobjdump: no resource usage"):
         aot._parsed("", 0, 32)
 
 
