@@ -107,10 +107,12 @@ def check_activations(x: torch.Tensor, operation: str, width: int | None = None)
 
 
 def rows_contiguous(x: torch.Tensor, alignment: int = 16) -> torch.Tensor:
-    """`x` (M, K), or a copy when a row is strided or a vector load would be misaligned."""
-    strided = x.stride(1) != 1 and x.shape[1] > 1
-    misaligned = x.data_ptr() % alignment or (x.stride(0) * x.element_size()) % alignment
-    return x.contiguous().clone() if misaligned and not strided else x.contiguous() if strided else x
+    """`x` (M, K), or a copy when its rows are strided or it starts off a multiple of `alignment` bytes, which
+    would forbid vector loads and 32-bit views.
+    """
+    if x.stride(1) != 1 and x.shape[1] > 1:
+        return x.contiguous()
+    return x.clone(memory_format=torch.contiguous_format) if x.data_ptr() % alignment else x
 
 
 @dataclass(frozen=True, eq=False)
