@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from lowbit import grids, higgs, ternary
 from lowbit.errors import LowbitError
 from lowbit.ops import common, higgs_matmul, quantize_activation, rotate, ternary_matmul
 from lowbit.ops.higgs_matmul import layout
+from lowbit.ops.shapes import Linear
 from lowbit.ops.ternary_matmul.layout import pack_fields, unpack_fields
 
 CPU = torch.device("cpu")
@@ -181,3 +183,24 @@ def test_device_benchmark_says_what_it_would_measure(root: Path, tmp_path: Path)
     assert ["Llama-3.1-8B", 1, "higgs-p2n256"] in cases
     wrong = subprocess.run([*command[:-1], "many"], cwd=root, capture_output=True)
     assert wrong.returncode == 2
+
+
+@pytest.mark.parametrize("form", ["bf16", "higgs-p2n256", "higgs-p1n16", "ternary"])
+def test_device_benchmark_builds_and_runs_a_layer(
+    form: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.spec_from_file_location("device", root / "kernels/benchmarks/device.py")
+    assert spec is not None and spec.loader is not None
+    device = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "device", device)
+    spec.loader.exec_module(device)
+    layers = (Linear("q", 48, 64, "x", bias=True), Linear("k", 16, 64, "x"), Linear("down", 64, 96, "h"))
+    built = device.build(form, layers, CPU)
+    outputs = device.run(built, layers, device.inputs_of(layers, 3, CPU))
+    assert {name: tuple(y.shape) for name, y in outputs.items()} == {
+        "q": (3, 48),
+        "k": (3, 16),
+        "down": (3, 64),
+    }
+    assert all(bool(torch.isfinite(y).all()) for y in outputs.values())
+    assert 0 < built.bytes <= 2 * sum(layer.outputs * layer.inputs for layer in layers)
