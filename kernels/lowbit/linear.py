@@ -13,20 +13,26 @@ from torch.nn import functional as F
 
 from lowbit import activations
 from lowbit.errors import LowbitError
+from lowbit.ops import common
 from lowbit.recipes import Spec, kind_of
+from lowbit.running import KERNEL_KINDS, Operand, prepare, run
 from lowbit.ternary import BitWeight
 from lowbit.weight import PackedWeight
 
-Mode = Literal["auto", "cached", "packed"]
-MODES = ("auto", "cached", "packed")
+Mode = Literal["auto", "cached", "packed", "kernel"]
+MODES = ("auto", "cached", "packed", "kernel")
 
 
 class LowbitLinear(nn.Module):
     """y = x W^T + b with W dequantised: x (..., in) -> y (..., out), in the dtype of x.
 
-    `mode` decides when W is dequantised. `cached`: once, then kept beside the packed tensors, as fast as
-    bf16 and as large. `packed`: at every call, which keeps memory small and is slow. `auto`: cached on the
-    CPU, packed elsewhere. All give the same bits. The cache is no part of the state dict.
+    `mode` decides how W is used. `cached`: dequantised once, then kept beside the packed tensors, as fast as
+    bf16 and as large. `packed`: dequantised at every call, which keeps memory small and is slow; both give
+    the same bits. `kernel`: computed from the packed form on a CUDA or ROCm device with Triton, in float16 or
+    bfloat16; equal to the others up to rounding for HIGGS, while ternary layers also quantise their input to
+    int8 per token, as BitNet b1.58 does. `auto`: cached on the CPU, kernel where one can run, packed
+    elsewhere. int8 layers have no kernel and run packed in its place. `runs` and `repr` say what is in
+    effect. Caches and the kernels' own layout are no part of the state dict.
     """
 
     weight_codes: torch.Tensor
@@ -57,6 +63,7 @@ class LowbitLinear(nn.Module):
         else:
             self.register_parameter("bias", None)
         self._dense: torch.Tensor | None = None
+        self._operand: Operand | None = None
 
     @classmethod
     def from_packed(cls, packed: PackedWeight, seed: int, bias: torch.Tensor | None, name: str) -> Self:
@@ -77,9 +84,20 @@ class LowbitLinear(nn.Module):
         self.packed.check(self.name)
 
     @property
+    def runs(self) -> str:
+        """What this layer does by its mode, kind and device: `cached`, `packed` or `kernel`."""
+        device = self.weight_codes.device
+        if self.mode == "auto" and device.type == "cpu":
+            return "cached"
+        if self.mode in ("auto", "kernel"):
+            able = self._kind.kind in KERNEL_KINDS and (self.mode == "kernel" or common.runs_on(device))
+            return "kernel" if able else "packed"
+        return self.mode
+
+    @property
     def caches(self) -> bool:
-        """Whether this layer keeps its dequantised weight, by its mode and the device it is on."""
-        return self.mode == "cached" or (self.mode == "auto" and self.weight_codes.device.type == "cpu")
+        """Whether this layer keeps its dequantised weight."""
+        return self.runs == "cached"
 
     def dense(self, dtype: torch.dtype) -> torch.Tensor:
         """W (out, in) in `dtype`, from the cache when this layer keeps one."""
@@ -95,24 +113,46 @@ class LowbitLinear(nn.Module):
         return self.packed.dequantize()
 
     def set_mode(self, mode: Mode) -> None:
-        """Choose when W is dequantised. Raises `LowbitError` for an unknown mode."""
+        """Choose how W is used. Raises `LowbitError` for an unknown mode."""
         if mode not in MODES:
             raise LowbitError(f"mode `{mode}` is not known; known: {', '.join(MODES)}")
-        self.mode, self._dense = mode, None
+        self.mode = mode
+        self._forget()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.runs == "kernel" and (self.mode == "kernel" or x.dtype in common.DTYPES):
+            operand = self._operand
+            if operand is None or operand.dtype != x.dtype:
+                operand = self._prepare(x)
+            return run(x, operand, self.bias)
         return F.linear(x, self.dense(x.dtype), self.bias)
+
+    # Not traced: a compiled graph finds the layout made, or breaks here once.
+    @torch.compiler.disable
+    def _prepare(self, x: torch.Tensor) -> Operand:
+        """The weight in the layout of the kernels, made at the first call with this dtype."""
+        if not common.runs_on(self.weight_codes.device):
+            raise LowbitError(
+                f"{self.name}: mode `kernel` needs a CUDA or ROCm device and Triton, the layer is on "
+                f"{self.weight_codes.device}; use `auto`"
+            )
+        common.check(x.dtype in common.DTYPES, self.name, "input", f"is {x.dtype}; give float16 or bfloat16")
+        with torch.no_grad():
+            self._operand = prepare(self.packed, x.dtype)
+        return self._operand
+
+    def _forget(self) -> None:
+        self._dense = self._operand = None
 
     def extra_repr(self) -> str:
         spec = ", ".join(f"{key}={value}" for key, value in self.spec.items() if key != "shape")
-        runs = "cached" if self.caches else "packed"
         sizes = f"in={self.in_features}, out={self.out_features}, bias={self.bias is not None}"
-        return f"{sizes}, {spec}, runs={runs}"
+        return f"{sizes}, {spec}, runs={self.runs}"
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> LowbitLinear:
         before = {name: getattr(self, name) for name in self.exact}
         super()._apply(fn, recurse)
-        self._dense = None
+        self._forget()
         # model.to(bfloat16) moves and casts every floating tensor; the stored scales must keep their bits.
         for name, tensor in before.items():
             now = getattr(self, name)
@@ -121,7 +161,7 @@ class LowbitLinear(nn.Module):
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._dense = None
+        self._forget()
         super()._load_from_state_dict(*args, **kwargs)
 
 
@@ -175,8 +215,8 @@ def layer_class(spec: Spec) -> type[LowbitLinear]:
 
 
 def set_mode(model: nn.Module, mode: Mode) -> int:
-    """Set the mode of every `LowbitLinear` of `model` (`cached`, `packed` or `auto`); returns how many
-    there are.
+    """Set the mode of every `LowbitLinear` of `model` (`cached`, `packed`, `kernel` or `auto`); returns how
+    many there are.
     """
     layers = [module for module in model.modules() if isinstance(module, LowbitLinear)]
     for layer in layers:
