@@ -140,7 +140,8 @@ def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -
 def recording() -> Iterator[list[Call]]:
     """Collects what would be launched, so that it can be compiled without a device (`lowbit.ops.aot`)."""
     global _recorded
-    _recorded = calls = []
+    calls: list[Call] = []
+    _recorded = calls
     try:
         yield calls
     finally:

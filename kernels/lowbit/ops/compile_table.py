@@ -12,6 +12,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def cases(layer: Linear, tokens: int) -> Iterator[Case]:
     for grid in GRIDS:
         packed = operand(layer, grid)
         variants = higgs_matmul.configs(higgs_matmul.tile_of(tokens))
-        yield from each(higgs_matmul.NAME, variants, lambda entry, w=packed: higgs(x, w, bias, entry))
+        yield from each(higgs_matmul.NAME, variants, partial(higgs, x, packed, bias))
     yield from each(
         quantize_activation.NAME, quantize_activation.configs(), lambda entry: quantize(x, width, entry)
     )

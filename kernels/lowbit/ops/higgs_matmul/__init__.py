@@ -30,6 +30,7 @@ def configs(rows: int) -> tuple[Config, ...]:
     """
     if rows <= GEMV_TOKENS:
         return _gemv_configs(rows)
+    choices: tuple[tuple[int, ...], ...]
     if rows <= 32:
         choices = (
             *((32, 16, 1, 4, 4, 3), (32, 32, 1, 4, 4, 3), (64, 16, 1, 4, 4, 3), (64, 32, 1, 8, 4, 3)),
@@ -51,6 +52,7 @@ def configs(rows: int) -> tuple[Config, ...]:
 
 def _gemv_configs(rows: int) -> tuple[Config, ...]:
     # With 128 words a warp, four to a thread, activations and weights lie in the same threads.
+    shapes: tuple[tuple[int, ...], ...]
     if rows == 1:
         shapes = ((4, 4, 4), (2, 4, 4), (4, 4, 1), (4, 4, 0), (4, 2, 4), (2, 4, 8))
     else:

@@ -32,6 +32,7 @@ def configs(rows: int) -> tuple[Config, ...]:
         # With 128 words a warp, four to a thread, activations and weights lie in the same threads.
         shapes = ((4, 2), (8, 2), (8, 1), (2, 2), (4, 4)) if rows == 1 else ((2, 2), (2, 1), (2, 4), (1, 2))
         return tuple(config(warps, 1, BN=columns, BW=128 * warps, SPLIT=1) for columns, warps in shapes)
+    choices: tuple[tuple[int, ...], ...]
     if rows <= 32:
         choices = (
             (32, 64, 4, 4, 3),
