@@ -72,9 +72,10 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of this checkout, with `+` when tracked files differ from it."""
+    """The commit of this checkout, with `+` when tracked files other than results differ from it."""
     head = run(["git", "rev-parse", "--short", "HEAD"], ROOT).stdout.strip()
-    dirty = run(["git", "status", "--porcelain", "--untracked-files=no"], ROOT).stdout.strip()
+    code = ["--", ".", ":!docs/results", ":!README.md"]
+    dirty = run(["git", "status", "--porcelain", "--untracked-files=no", *code], ROOT).stdout.strip()
     return head + ("+" if dirty else "")
 
 
