@@ -123,6 +123,9 @@ def begin_like(folder: Path, other: Path) -> None:
         shutil.copytree(other / "out", folder / "out")
         for lock in ("dvc.lock", "stages/dvc.lock"):
             shutil.copyfile(other / lock, folder / lock)
+        # An out that is not in the cache is made again.
+        cache = run(["dvc", "cache", "dir"], other).stdout.strip()
+        run(["dvc", "config", "--local", "cache.dir", cache], folder)
 
 
 def out_hashes(folder: Path, timed: bool = False) -> dict[str, str]:
