@@ -106,10 +106,13 @@ def render(results: Results, promotion: str | None = None) -> None:
             console.print(
                 escape(f"  {row['name']}: {'; '.join(row['reasons'] or ['no reason given'])}"),
                 highlight=False,
+                soft_wrap=True,
             )
     reason = table["winner_reason"] or ""
     console.print(
-        escape(f"Winner: {table['winner'] or 'none'}{'. ' + reason if reason else ''}"), highlight=False
+        escape(f"Winner: {table['winner'] or 'none'}{'. ' + reason if reason else ''}"),
+        highlight=False,
+        soft_wrap=True,
     )
     if promotion:
-        console.print(escape(promotion), highlight=False)
+        console.print(escape(promotion), highlight=False, soft_wrap=True)

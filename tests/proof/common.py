@@ -72,9 +72,10 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of this checkout, with `+` when tracked files differ from it."""
+    """The commit of this checkout, with `+` when tracked files other than results differ from it."""
     head = run(["git", "rev-parse", "--short", "HEAD"], ROOT).stdout.strip()
-    dirty = run(["git", "status", "--porcelain", "--untracked-files=no"], ROOT).stdout.strip()
+    code = ["--", ".", ":!docs/results", ":!README.md"]
+    dirty = run(["git", "status", "--porcelain", "--untracked-files=no", *code], ROOT).stdout.strip()
     return head + ("+" if dirty else "")
 
 
@@ -122,6 +123,9 @@ def begin_like(folder: Path, other: Path) -> None:
         shutil.copytree(other / "out", folder / "out")
         for lock in ("dvc.lock", "stages/dvc.lock"):
             shutil.copyfile(other / lock, folder / lock)
+        # An out that is not in the cache is made again.
+        cache = run(["dvc", "cache", "dir"], other).stdout.strip()
+        run(["dvc", "config", "--local", "cache.dir", cache], folder)
 
 
 def out_hashes(folder: Path, timed: bool = False) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tests.proof.common import RESULTS
+from tests.proof.retraining import STEPS
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 HEAD = ("claim", "what was found", "commit")
@@ -91,10 +92,11 @@ def _kills(found: dict[str, Any]) -> str:
 
 
 def _retraining(found: dict[str, Any]) -> str:
-    return "<br>".join(
-        f"{step.replace('_', ' ')}: {said if isinstance(said := item['said'], str) else ' / '.join(said)}"
-        for step, item in found["steps"].items()
-    )
+    told = []
+    for step in STEPS:
+        said = found["steps"][step]["said"]
+        told.append(f"{step.replace('_', ' ')}: {said if isinstance(said, str) else ' / '.join(said)}")
+    return "<br>".join(told)
 
 
 def _offline(found: dict[str, Any]) -> str:
