@@ -9,18 +9,24 @@ from typing import Any, Protocol
 
 import torch
 
-from lowbit import grids, higgs, ternary, uniform
+from lowbit import blockwise, grids, higgs, ternary, uniform
 from lowbit.errors import LowbitError
 from lowbit.hadamard import block_size
 from lowbit.weight import PackedWeight, Shape
 
 KINDS: dict[str, type[PackedWeight]] = {
     weight.kind: weight
-    for weight in (higgs.HiggsWeight, ternary.TernaryWeight, ternary.BitWeight, uniform.UniformWeight)
+    for weight in (
+        higgs.HiggsWeight,
+        ternary.TernaryWeight,
+        ternary.BitWeight,
+        uniform.UniformWeight,
+        blockwise.BlockWeight,
+    )
 }
 KEEP = "bf16"
 HIGGS = {"higgs-4bit": "p2n256", "higgs-3bit": "p2n64", "higgs-2bit": "p2n16"}
-RECIPES = (KEEP, "int8", *HIGGS, "ternary")
+RECIPES = (KEEP, "int8", *HIGGS, "ternary", *blockwise.FORMATS)
 PLAN_KEYS = {"recipe", "group_size", "predicted"}
 
 
@@ -62,6 +68,8 @@ def spec_of(recipe: str, shape: Shape, group_size: int | None, layer: str) -> Sp
     if recipe == "ternary":
         per = "row" if shape[0] > 1 else "tensor"
         return {"kind": "ternary", "shape": list(shape), "level": "lsq", "per": per}
+    if recipe in blockwise.FORMATS:
+        return {"kind": "block4", "shape": list(shape), "format": recipe}
     return None
 
 
@@ -72,6 +80,8 @@ def pack(weight: torch.Tensor, spec: Spec, seed: int, name: str) -> PackedWeight
             return higgs.quantize(weight, spec["grid"], spec["group_size"], seed, name)
         case "ternary":
             return ternary.quantize(weight, spec["level"], spec["per"], name)
+        case "block4":
+            return blockwise.quantize(weight, spec["format"], name)
         case _:
             return uniform.quantize(weight, spec["bits"], name)
 

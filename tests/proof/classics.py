@@ -17,7 +17,7 @@ def measure() -> None:
     """Run the whole graph with the profile; keep every model's scores with intervals beside the baselines."""
     if not DATA.is_dir():
         raise SystemExit(f"{CLAIM}: {DATA} is absent; this claim needs the public data beside the checkout")
-    folder = workspace(CLAIM, "run", _profile)
+    folder = workspace(CLAIM, "run", profile)
     piece(CLAIM, "graph", lambda: run(["dvc", "repro"], folder).returncode)
     out = folder / "out"
     cells = sorted(path.name for path in (out / "evaluate").iterdir() if path.is_dir())
@@ -39,7 +39,8 @@ def measure() -> None:
     )
 
 
-def _profile(params: dict[str, Any]) -> None:
+def profile(params: dict[str, Any]) -> None:
+    """Put the profile into the place of `params`, with the data beside this checkout."""
     text = (ROOT / "profiles" / "classics.yaml").read_text(encoding="utf-8")
     params.clear()
     params.update(yaml.safe_load(text.replace("../shared/data", str(DATA))))

@@ -128,6 +128,22 @@ def begin_like(folder: Path, other: Path) -> None:
         run(["dvc", "config", "--local", "cache.dir", cache], folder)
 
 
+def score(folder: Path, checkpoint: Path, out: Path) -> dict[str, Any]:
+    """Score `checkpoint` into `out` as the stage `evaluate` of the workspace `folder` does."""
+    from stages.common.atomic import read_json
+    from stages.common.params import load, select
+    from stages.evaluate.stage import STAGE
+
+    params = load(folder / "params.yaml")
+    environment.fix_threads(params.threads)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    inputs = {"checkpoint": checkpoint, "corpus": folder / "out" / "corpus"}
+    STAGE.run(select(params, STAGE.reads), inputs, {"evaluate": out})
+    scores = read_json(out / "scores.json")
+    return {"total": scores["total"], "bpc": scores["bpc"], "tasks": scores["tasks"]}
+
+
 def out_hashes(folder: Path, timed: bool = False) -> dict[str, str]:
     """SHA-256 of every file below out/, without what holds times unless `timed`."""
     files = sorted(file for file in (folder / "out").rglob("*") if file.is_file())

@@ -92,22 +92,7 @@ def _random_weights(base: Path, target: Path, seed: int) -> None:
 
 
 def _score(seed: int, name: str, checkpoint: str) -> dict[str, Any]:
-    """Score one checkpoint as the stage `evaluate` does; its totals and bits per character."""
-    from stages.common import environment
-    from stages.common.atomic import read_json
-    from stages.common.params import load, select
-    from stages.evaluate.stage import STAGE
-
-    folder = SCRATCH / CLAIM / f"seed-{seed}"
-    params = load(folder / "params.yaml")
-    environment.fix_threads(params.threads)
-    out = _scores(seed, name)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    inputs = {"checkpoint": Path(checkpoint), "corpus": folder / "out" / "corpus"}
-    STAGE.run(select(params, STAGE.reads), inputs, {"evaluate": out})
-    scores = read_json(out / "scores.json")
-    return {"total": scores["total"], "bpc": scores["bpc"], "tasks": scores["tasks"]}
+    return score(SCRATCH / CLAIM / f"seed-{seed}", Path(checkpoint), _scores(seed, name))
 
 
 def _scores(seed: int, name: str) -> Path:

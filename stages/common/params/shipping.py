@@ -10,7 +10,11 @@ from stages.common.params.block import Block
 
 DYNAMIC, QAT, HYBRID = "higgs-dynamic", "ternary-qat", "hybrid-ternary"
 TRAINED = (QAT, HYBRID)
-RECIPES = ("bf16", "int8", "higgs-4bit", "higgs-3bit", "higgs-2bit", DYNAMIC, "ternary", *TRAINED)
+BASELINES = ("nf4", "hqq-4bit", "int4-rtn")
+RECIPES = (
+    *("bf16", "int8", "higgs-4bit", "higgs-3bit", "higgs-2bit", DYNAMIC),
+    *("ternary", *TRAINED, *BASELINES),
+)
 
 
 class Candidate(Block):

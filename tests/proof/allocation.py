@@ -1,0 +1,185 @@
+"""Dynamic bit allocation: the predicted rise of the loss against the measured one, and against uniform HIGGS.
+
+Models: the default run's adapted one, and that of profiles/classics.yaml where the public data are. The
+loss is the mean cross entropy of held-out tokens in nats; five seeds of the rotation's signs, the mean of
+which is compared; its standard error is over documents, whose rises are paired.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+from tests.proof.classics import DATA
+from tests.proof.classics import profile as classics_profile
+from tests.proof.common import piece, run, workspace, write_result
+
+CLAIM = "allocation"
+SIGN_SEEDS = range(5)
+BITS = (2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 5.0, 5.5, 6.0)
+UNIFORM = ("p2n16", "p2n64", "p2n88", "p2n256", "p2n1024", "p1n64")
+SAMPLE_SEED = 1
+TOKENS = 120_000  # held out, on which the loss is measured
+ROW = 128  # tokens, as in training
+CLEAR = 5.0  # standard errors that a rise must exceed to be compared with
+WITHIN, TRUSTED = 0.25, (3.2, 6.0)
+
+
+def measure() -> None:
+    """Per model: alphas from data and without, every budget and every uniform grid, measured."""
+    models = {"world": None, **({"classics": classics_profile} if DATA.is_dir() else {})}
+    found = {}
+    for name, profile in models.items():
+        folder = workspace(CLAIM, name, profile)
+        piece(CLAIM, f"{name}-model", lambda folder=folder: run(["dvc", "repro", "adapt"], folder).returncode)
+        found[name] = piece(CLAIM, f"{name}-rises", lambda folder=folder: _model(folder / "out"))
+    write_result(CLAIM, {"models": found, "sign_seeds": len(SIGN_SEEDS), "clear": CLEAR, "within": WITHIN})
+
+
+def _model(out: Path) -> dict[str, Any]:
+    """Every plan of one model: stored bits, predicted and measured rise, standard error."""
+    import torch
+    from lowbit import allocate, sensitivity
+    from lowbit.integration import linears
+
+    from stages.common.checkpoint import load_model
+    from stages.quantize.dynamic import SAMPLE_LENGTH, sample
+
+    torch.set_num_threads(2)
+    model = load_model(out / "adapt", dtype=torch.float32).eval()
+    shapes, heads = linears(model)
+    layers = {name: shape for name, shape in shapes.items() if name not in heads}
+    length = min(SAMPLE_LENGTH, int(model.config.max_position_embeddings))
+    alphas = {
+        "sample": sensitivity.estimate(model, sample(out / "tokens", length, SAMPLE_SEED), seed=SAMPLE_SEED),
+        "random": sensitivity.estimate(model, seed=SAMPLE_SEED),
+    }
+    text = _Text(out / "tokens", model)
+    rows = []
+    for grid in UNIFORM:
+        plan = allocate(layers, alphas["sample"].alphas, {"bits": 16}, options=(f"higgs-{grid}",))
+        rows.append(_row(model, text, f"uniform {grid}", plan))
+        # What the same bytes do when they go where the alphas say.
+        for source, found in alphas.items():
+            dynamic = allocate(layers, found.alphas, {"bytes": plan.bytes})
+            rows.append(_row(model, text, f"dynamic {source} at the bytes of {grid}", dynamic))
+    for bits in BITS:
+        plan = allocate(layers, alphas["sample"].alphas, {"bits": bits})
+        rows.append(_row(model, text, f"dynamic sample {bits:g}", plan))
+    return {
+        "weights": sum(math.prod(shape) for shape in layers.values()),
+        "heldout_tokens": text.tokens,
+        "documents": text.documents,
+        "alphas": {source: found.alphas for source, found in alphas.items()},
+        "not_linear": {source: found.bent for source, found in alphas.items()},
+        "plans": rows,
+        "judged": _judged(rows),
+    }
+
+
+def _row(model: Any, text: _Text, label: str, plan: Any) -> dict[str, Any]:
+    from lowbit import quantize_model
+
+    rises = [text.rise(quantize_model(copy.deepcopy(model), plan, seed=seed)) for seed in SIGN_SEEDS]
+    mean, error = text.mean(rises)
+    return {
+        "plan": label,
+        "bits": plan.bits_per_weight,
+        "bytes": plan.bytes,
+        "predicted": plan.predicted,
+        "measured": mean,
+        "standard_error": error,
+        "by_seed": [float(rise.sum() / text.tokens) for rise in rises],
+        "warned": bool(plan.warnings),
+    }
+
+
+def _judged(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the issue asks of the rows: predictions in the trusted range, warnings below it, equal bytes."""
+    clear = {row["plan"]: row for row in rows if row["measured"] > CLEAR * row["standard_error"]}
+    low, high = TRUSTED
+    by_bits = [row for row in rows if row["plan"].startswith("dynamic sample")]
+    trusted = {
+        row["plan"]: row["predicted"] / row["measured"] - 1
+        for row in by_bits
+        if low <= row["bits"] <= high and row["plan"] in clear
+    }
+    beside = {}
+    for grid in UNIFORM:
+        uniform = clear.get(f"uniform {grid}")
+        if uniform:
+            beside[grid] = {"uniform": uniform["measured"]} | {
+                source: next(
+                    row["measured"] for row in rows if row["plan"] == f"dynamic {source} at the bytes of {grid}"
+                )
+                for source in ("sample", "random")
+            }
+    return {
+        "prediction_error": trusted,
+        "within": all(abs(error) <= WITHIN for error in trusted.values()),
+        "warned_below_3_bits": all(row["warned"] for row in by_bits if row["bits"] < 3),
+        "equal_bytes": beside,
+    }
+
+
+class _Text:
+    """Held-out documents in rows, and the loss of the unquantised model on each."""
+
+    def __init__(self, folder: Path, model: Any) -> None:
+        import numpy as np
+
+        from stages.common.training.shards import Shards
+
+        shards = Shards.open(folder)
+        pieces = []
+        for subset in sorted(shards.subsets):
+            stream, ends = shards.tokens(subset, "heldout"), shards.ends(subset, "heldout")
+            starts = [0, *(int(end) for end in ends[:-1])]
+            pieces += [stream[begin : int(end)] for begin, end in zip(starts, ends, strict=True)]
+        total = sum(len(document) for document in pieces)
+        kept = pieces[:: max(1, math.ceil(total / TOKENS))]
+        self.rows, owners = [], []
+        for number, document in enumerate(kept):
+            # The document opens with the end-of-text token, as in training.
+            opened = np.concatenate([[shards.eos_id], document]).astype(np.int64)
+            for begin in range(0, len(opened) - 1, ROW):
+                self.rows.append(opened[begin : begin + ROW + 1])
+                owners.append(number)
+        order = sorted(range(len(self.rows)), key=lambda at: len(self.rows[at]))
+        self.rows, self._owners = [self.rows[at] for at in order], [owners[at] for at in order]
+        self.documents = len(kept)
+        self.tokens = sum(len(row) - 1 for row in self.rows)
+        self._clean = self._losses(model)
+
+    def rise(self, model: Any) -> Any:
+        """Rise of the summed loss of every document in nats, (documents,)."""
+        return self._losses(model) - self._clean
+
+    def mean(self, rises: list[Any]) -> tuple[float, float]:
+        """Rise per token, averaged over the seeds, and its standard error over documents (a ratio of sums)."""
+        import numpy as np
+
+        mean = np.mean(rises, axis=0)
+        sizes = np.bincount(self._owners, [len(row) - 1 for row in self.rows], self.documents)
+        ratio = mean.sum() / sizes.sum()
+        spread = np.square(mean - ratio * sizes).sum() * self.documents / (self.documents - 1)
+        return float(ratio), float(math.sqrt(spread) / sizes.sum())
+
+    def _losses(self, model: Any) -> Any:
+        import numpy as np
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        losses = np.zeros(self.documents)
+        with torch.inference_mode():
+            for first in range(0, len(self.rows), 32):
+                rows = self.rows[first : first + 32]
+                width = max(len(row) for row in rows)
+                padded = np.stack([np.pad(row, (0, width - len(row)), constant_values=-100) for row in rows])
+                inputs, targets = torch.from_numpy(padded[:, :-1]).clamp(min=0), torch.from_numpy(padded[:, 1:])
+                logits = model(input_ids=inputs, use_cache=False).logits.float()
+                found = cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=-100)
+                np.add.at(losses, self._owners[first : first + 32], found.sum(1).double().numpy())
+        return losses
