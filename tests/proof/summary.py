@@ -79,7 +79,8 @@ def _reproducible(found: dict[str, Any]) -> str:
         f"`{change}` runs {', '.join(stages)}" for change, stages in found["stages_run_after_change"].items()
     )
     return (
-        f"{found['files_compared']} files of `gorn run` and of a forced `dvc repro` after it, {len(found['different'])} differ<br>"
+        f"{found['files_compared']} files of `gorn run` and of a forced `dvc repro` after it, "
+        f"{len(found['different'])} differ<br>"
         f"A changed key: {again}"
     )
 
