@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.proof.common import RESULTS
+from tests.proof.common import RESULTS, replace_between
 from tests.proof.retraining import STEPS
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
@@ -14,11 +14,8 @@ HEAD = ("claim", "what was found", "commit")
 
 def write() -> None:
     """Replace what stands between the markers."""
-    path = RESULTS / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
     lines = ["| " + " | ".join(row) + " |" for row in (HEAD, ("---",) * len(HEAD), *_rows())]
-    path.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"]), encoding="utf-8")
+    replace_between(RESULTS / "README.md", BEGIN, END, "\n".join(lines))
 
 
 def _rows() -> list[tuple[str, str, str]]:
