@@ -9,23 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from training_fakes import tiny_config, tiny_model
 
 from stages.common.errors import UserError
 from stages.measure import machine, size
-
-
-def config(tied: bool) -> Qwen2Config:
-    return Qwen2Config(
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=128,
-        tie_word_embeddings=tied,
-    )
 
 
 def by_hand(tied: bool) -> int:
@@ -36,11 +23,11 @@ def by_hand(tied: bool) -> int:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_parameters_are_counted_once(tied: bool) -> None:
-    assert size.count_parameters(config(tied)) == by_hand(tied)
+    assert size.count_parameters(tiny_config(tie_word_embeddings=tied)) == by_hand(tied)
 
 
 def test_a_packed_model_counts_as_the_weights_it_stands_for() -> None:
-    packed = config(tied=True)
+    packed = tiny_config()
     packed.quantization_config = {"quant_method": "lowbit", "format": "higgs", "format_version": 1}
     assert size.count_parameters(packed) == by_hand(tied=True)
     assert packed.quantization_config["quant_method"] == "lowbit"
@@ -58,7 +45,7 @@ def test_tensor_bytes_leave_the_header_out(tmp_path: Path) -> None:
 
 
 def test_sizes_of_a_checkpoint(tmp_path: Path) -> None:
-    Qwen2ForCausalLM(config(tied=True)).bfloat16().save_pretrained(tmp_path)
+    tiny_model().bfloat16().save_pretrained(tmp_path)
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "notes.txt").write_text("12345")
     found = size.sizes(tmp_path, by_hand(tied=True))
