@@ -35,7 +35,8 @@ def _budgets(found: dict[str, Any]) -> str:
         f"{name} {value:g} s of {found['budget_seconds'][name]:g}{'' if found['kept'][name] else ' (missed)'}"
         for name, value in found["seconds"].items()
     ]
-    return "; ".join(parts)
+    step = found.get("milliseconds_per_step_of_pretrain")
+    return "; ".join(parts) + (f" (pretrain: {step:g} ms a step)" if step else "")
 
 
 def _learning(found: dict[str, Any]) -> str:
