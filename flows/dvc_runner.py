@@ -63,7 +63,7 @@ class Group:
         """The process group `process` belongs to it. Raises `StageFailedError` after `end`."""
         self._processes.add(process)
         if self.ended:
-            raise StageFailedError("stopped, because another stage failed")
+            raise StageFailedError("stopped together with the other stages")
 
     def discard(self, process: int) -> None:
         """`process` has ended."""

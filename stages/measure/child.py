@@ -89,6 +89,7 @@ def _prompts(
 def main(argv: list[str]) -> int:
     """Measure, write RESULT, return the exit status; the parent finds an error of the user's in RESULT."""
     environment.quiet()
+    environment.prepare_imports()
     spec, result = json.loads(argv[0]), Path(argv[1])
     try:
         write_json(result, measure(spec))

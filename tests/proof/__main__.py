@@ -10,7 +10,7 @@ import sys
 from tests.proof import summary
 from tests.proof.common import SCRATCH
 
-CLAIMS = ("budgets", "learning", "planted", "reproducible", "kills", "retraining", "offline", "classics")
+CLAIMS = tuple(summary.SENTENCES)
 
 
 def main() -> int:

@@ -48,6 +48,7 @@ def measure() -> None:
             "budget_seconds": BUDGET_SECONDS,
             "kept": {name: seconds[name] <= budget for name, budget in BUDGET_SECONDS.items()},
             "stages": first["stages"],
+            "milliseconds_per_step_of_pretrain": _step(first["stages"]["pretrain"], folder),
             "table": first["table"],
             "commit": run(["git", "rev-parse", "--short", "HEAD"], folder).stdout.strip(),
         },
@@ -75,6 +76,12 @@ def _run(folder: Path) -> dict[str, Any]:
     shutil.copyfile(report / readme.PICTURE, RESULTS / readme.PICTURE)
     stages = {match[1]: float(match[2]) for match in found if match}
     return {"seconds": seconds, "stages": stages, "table": read_json(report / "table.json")}
+
+
+def _step(seconds: float, folder: Path) -> float:
+    """How fast this machine trained: it tells a slow hour of a shared host from a slow program."""
+    steps = read_json(folder / "out" / "pretrain" / "training.json")["steps"]
+    return round(1000 * seconds / int(steps), 1)
 
 
 def _seconds(command: list[str], folder: Path) -> float:

@@ -21,6 +21,7 @@ from stages.common.hashing import sha256_file
 ROOT = Path(__file__).resolve().parents[2]
 SCRATCH = ROOT / ".gorn" / "proof"
 RESULTS = ROOT / "docs" / "results"
+LOCKS = ("dvc.lock", "stages/dvc.lock")
 # What holds times, or reads what holds them (DESIGN 4): the only outs that may differ between equal runs.
 TIMED = ("out/measure", "out/gate", "out/report", "out/validate_docs")
 
@@ -46,6 +47,13 @@ def write_result(claim: str, values: dict[str, Any]) -> None:
             **values,
         },
     )
+
+
+def replace_between(path: Path, begin: str, end: str, text: str) -> None:
+    """Put `text` between the markers `begin` and `end` of the page `path`."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:
@@ -117,11 +125,20 @@ def workspace(
     return folder
 
 
+def emptied(folder: Path) -> Path:
+    """The workspace `folder` as if nothing had run in it."""
+    for leftover in ("out", ".gorn", ".dvc/cache", ".dvc/tmp"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+    for lock in LOCKS:
+        (folder / lock).unlink(missing_ok=True)
+    return folder
+
+
 def begin_like(folder: Path, other: Path) -> None:
     """Give a new workspace what `other` has made, so that only what differs runs."""
     if not (folder / "out").exists():
         shutil.copytree(other / "out", folder / "out")
-        for lock in ("dvc.lock", "stages/dvc.lock"):
+        for lock in LOCKS:
             shutil.copyfile(other / lock, folder / lock)
         # An out that is not in the cache is made again.
         cache = run(["dvc", "cache", "dir"], other).stdout.strip()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common import environment
-from tests.proof.common import out_hashes, piece, run, tiny, workspace, write_result
+from tests.proof.common import emptied, out_hashes, piece, run, tiny, workspace, write_result
 
 CLAIM = "kills"
 # Random kills per round: a round starts from nothing, is killed so often, each time goes on from where it
@@ -44,11 +43,7 @@ def measure() -> None:
 
 
 def _fresh() -> Path:
-    folder = workspace(CLAIM, "world", tiny, own_cache=True)
-    for leftover in ("out", ".gorn", ".dvc/cache", ".dvc/tmp"):
-        shutil.rmtree(folder / leftover, ignore_errors=True)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    return folder
+    return emptied(workspace(CLAIM, "world", tiny, own_cache=True))
 
 
 def _undisturbed() -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import Any
 
-from tests.proof.common import ROOT, piece, run, tiny, workspace, write_result
+from tests.proof.common import ROOT, emptied, piece, run, tiny, workspace, write_result
 
 CLAIM = "offline"
 CUT = "ip link set lo up && exec"
@@ -30,10 +29,7 @@ def _without_network(command: str, folder: Any) -> dict[str, Any]:
 
 
 def _run() -> dict[str, Any]:
-    folder = workspace(CLAIM, "world", tiny, own_cache=True)
-    for leftover in ("out", ".gorn", ".dvc/cache", ".dvc/tmp"):
-        shutil.rmtree(folder / leftover, ignore_errors=True)
-    return _without_network("gorn run", folder)
+    return _without_network("gorn run", emptied(workspace(CLAIM, "world", tiny, own_cache=True)))
 
 
 def _tests() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.proof.common import RESULTS, ROOT
+from tests.proof.common import RESULTS, ROOT, replace_between
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 PICTURE = "quality.svg"  # of the same run's report
@@ -14,11 +14,8 @@ HEAD = ("model", "total [95 %]", "bits/char ru", "bits/char en", "size", "bits/w
 
 def write() -> None:
     """Replace what stands between the markers."""
-    path = ROOT / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
     found = json.loads((RESULTS / "budgets.json").read_text(encoding="utf-8"))
-    path.write_text(f"{before}{BEGIN}\n{section(found)}\n{END}{after}", encoding="utf-8")
+    replace_between(ROOT / "README.md", BEGIN, END, section(found))
 
 
 def section(found: dict[str, Any]) -> str:

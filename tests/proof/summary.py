@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.proof.common import RESULTS
+from tests.proof.common import RESULTS, replace_between
 from tests.proof.retraining import STEPS
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
@@ -14,11 +14,8 @@ HEAD = ("claim", "what was found", "commit")
 
 def write() -> None:
     """Replace what stands between the markers."""
-    path = RESULTS / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
     lines = ["| " + " | ".join(row) + " |" for row in (HEAD, ("---",) * len(HEAD), *_rows())]
-    path.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"]), encoding="utf-8")
+    replace_between(RESULTS / "README.md", BEGIN, END, "\n".join(lines))
 
 
 def _rows() -> list[tuple[str, str, str]]:
@@ -38,7 +35,8 @@ def _budgets(found: dict[str, Any]) -> str:
         f"{name} {value:g} s of {found['budget_seconds'][name]:g}{'' if found['kept'][name] else ' (missed)'}"
         for name, value in found["seconds"].items()
     ]
-    return "; ".join(parts)
+    step = found.get("milliseconds_per_step_of_pretrain")
+    return "; ".join(parts) + (f" (pretrain: {step:g} ms a step)" if step else "")
 
 
 def _learning(found: dict[str, Any]) -> str:
@@ -79,7 +77,8 @@ def _reproducible(found: dict[str, Any]) -> str:
         f"`{change}` runs {', '.join(stages)}" for change, stages in found["stages_run_after_change"].items()
     )
     return (
-        f"{found['files_compared']} files of two forced runs, {len(found['different'])} differ<br>"
+        f"{found['files_compared']} files of `gorn run` and of a forced `dvc repro` after it, "
+        f"{len(found['different'])} differ<br>"
         f"A changed key: {again}"
     )
 

@@ -11,6 +11,7 @@ from stages.common.atomic import write_json
 from stages.common.checkpoint import digest
 from stages.common.errors import UserError
 from stages.common.params import Params, load
+from stages.common.stage import Stage
 from stages.evaluate.stage import STAGE as EVALUATE
 from stages.measure.stage import STAGE as MEASURE
 
@@ -33,11 +34,11 @@ def params(root: Path) -> Params:
 @pytest.mark.parametrize("stage", [EVALUATE, MEASURE], ids=["evaluate", "measure"])
 @pytest.mark.parametrize("broken", [{}, [], {"path": None}])
 def test_a_file_without_a_path_is_refused_by_every_stage(
-    base: Path, params: Params, stage: object, broken: object
+    base: Path, params: Params, stage: Stage, broken: object
 ) -> None:
     write_json(champion.CHAMPION_FILE, broken)
     with pytest.raises(UserError, match=r"champion\.json: has no `path`; restore it from git"):
-        stage.locate(params, champion.CHAMPION)  # type: ignore[attr-defined]
+        stage.locate(params, champion.CHAMPION)
 
 
 def test_the_champions_bytes_must_be_the_named_ones(base: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from training_fakes import tiny_model
 
 from stages.common.checkpoint import digest
 from stages.common.errors import UserError
@@ -30,18 +30,7 @@ def params(**measure: Any) -> Any:
 
 
 def checkpoint(folder: Path) -> Path:
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=32,
-        tie_word_embeddings=True,
-    )
-    Qwen2ForCausalLM(config).bfloat16().save_pretrained(folder)
+    tiny_model(layers=1, max_position_embeddings=32).bfloat16().save_pretrained(folder)
     return folder
 
 
