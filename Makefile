@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format proof lock clean
+.PHONY: help install run test lint format proof baselines lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -48,8 +48,11 @@ format: install ## let ruff mend what it can
 proof: install ## the claims of the docs, measured (hours; resumes); CLAIM=name runs one
 	$(BIN)/python -m tests.proof $(CLAIM)
 
+baselines: install ## what HIGGS is compared with: bitsandbytes, hqq, torchao (optional)
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-baselines.lock
+
 lock: ## write requirements.lock from what .venv holds
-	{ head -2 requirements.lock; $(BIN)/python -m pip freeze --all --exclude gorn | grep -viE '^(pip==|-e)|@' | sed 's/+cpu//' | sort -f; } > requirements.tmp
+	{ head -2 requirements.lock; $(BIN)/python -m pip freeze --all --exclude gorn | grep -vixFf requirements-baselines.lock | grep -viE '^(pip==|-e)|@' | sed 's/+cpu//' | sort -f; } > requirements.tmp
 	mv requirements.tmp requirements.lock
 
 clean: ## remove outs and caches of this clone (the DVC cache and MLflow's store stay)

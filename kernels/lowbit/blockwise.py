@@ -2,12 +2,13 @@
 
 w ~ scale * level[code], or scale * (code - zero), with 16 levels and one scale a block:
 
-    nf4        bitsandbytes, arXiv 2305.14314 (appendix E): levels of NormalFloat-4, scale max|w|, blocks of 64
+    nf4        bitsandbytes: the levels of arXiv 2305.14314, appendix E, scale max|w|, blocks of 64
     hqq-4bit   hqq: codes 0..15 with a zero a block, both fitted to the weights, blocks of 64
     int4-rtn   round to nearest: levels -7..7, scale max|w| / 7, blocks of 128
 
-The codes are made by the library that each format is named after, when it is installed; what is stored is
-read without it. Scales are stored in float16, zeros too, which favours bitsandbytes: it keeps float32.
+The codes are made by the library that each format is named after, when it is installed (`make baselines`);
+what is stored is read without it. Scales and zeros are stored in float16, which favours bitsandbytes: it
+keeps float32.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def _library(format: str, module: str, name: str) -> Any:  # noqa: A002
         return importlib.import_module(module)
     except ImportError as error:
         package = LIBRARIES[format]
-        raise LowbitError(f"{name}: recipe `{format}` needs {package}; pip install {package}") from error
+        hint = f"run `make baselines` or pip install {package}"
+        raise LowbitError(f"{name}: recipe `{format}` needs {package}; {hint}") from error
 
 
 def _nf4(blocks: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 SIGNS = "sha256-counter"  # the name of the generator below, written into every checkpoint
 SMALLEST_BLOCK = 16
 LARGEST_BLOCK = 1024
+CACHED = 1 << 16  # numbers that are transformed at a time on a CPU
 
 
 def padded_width(width: int) -> int:
@@ -43,18 +44,25 @@ def signs(seed: int, width: int) -> torch.Tensor:
 def fwht(x_BG: torch.Tensor) -> torch.Tensor:
     """H_G x of every row, unnormalised, Sylvester (natural) order, in the dtype of x; G is a power of two.
 
-    Every pass transforms the lowest bit of the position and rotates it to the top (Pease 1968), so after
-    log2 G passes all bits are transformed and back in place. Only additions and subtractions of two numbers
-    in a fixed order occur: the result is bit-equal on every device and with any number of threads.
+    Pass k adds and subtracts the pairs of positions that differ in bit k. Only additions and subtractions of
+    two numbers in a fixed order occur: the result is bit-equal on every device and with any number of
+    threads.
     """
-    size = x_BG.shape[-1]
-    source, spare = x_BG, torch.empty_like(x_BG, memory_format=torch.contiguous_format)
-    for step in range(size.bit_length() - 1):
-        torch.add(source[:, 0::2], source[:, 1::2], out=spare[:, : size // 2])
-        torch.sub(source[:, 0::2], source[:, 1::2], out=spare[:, size // 2 :])
-        # The input belongs to the caller and is never written to.
-        source, spare = spare, torch.empty_like(spare) if step == 0 else source
-    return source
+    rows, size = x_BG.shape
+    # Some rows at a time stay in the cache of a core; a GPU would only wait for the launches.
+    step = max(1, CACHED // size) if x_BG.device.type == "cpu" else max(1, rows)
+    out = torch.empty_like(x_BG, memory_format=torch.contiguous_format)
+    for first in range(0, rows, step):
+        # Positions come first, so that every pass runs along memory.
+        source_GB = x_BG[first : first + step].t().contiguous()
+        spare_GB = torch.empty_like(source_GB)
+        for bit in range(size.bit_length() - 1):
+            pairs, to = (part.view(-1, 2, (1 << bit) * part.shape[1]) for part in (source_GB, spare_GB))
+            torch.add(pairs[:, 0], pairs[:, 1], out=to[:, 0])
+            torch.sub(pairs[:, 0], pairs[:, 1], out=to[:, 1])
+            source_GB, spare_GB = spare_GB, source_GB
+        out[first : first + step] = source_GB.t()
+    return out
 
 
 def rotate(x_RW: torch.Tensor, block: int, seed: int) -> torch.Tensor:

@@ -53,7 +53,7 @@ def _raster_lookup(x_V2: torch.Tensor, grid: Grid) -> torch.Tensor:
     inside = cell.clamp(0, CELLS - 1)
     index = table[inside[:, 0] * CELLS + inside[:, 1]].to(torch.int32)
     # float -> int truncates towards zero, so -5.005 would count as cell 0: compare the values themselves.
-    outside = (x_V2.abs() >= REACH).any(1).nonzero()[:, 0]
+    outside = (x_V2.abs() >= REACH).nonzero()[:, 0]
     if len(outside):
         index[outside] = search(x_V2[outside], grid)
     return index

@@ -106,9 +106,10 @@ class Source:
         start, header = self._header(self.files[name])
         begin, end = header[name]["data_offsets"]
         raw = torch.empty(end - begin, dtype=torch.uint8)
+        memory: Any = raw.numpy()  # a buffer, which types can say from Python 3.12 on
         with path.open("rb") as stream:
             stream.seek(start + begin)
-            if stream.readinto(raw.numpy()) != end - begin:
+            if stream.readinto(memory) != end - begin:
                 raise LowbitError(f"{path}: cut short within tensor {name}; fetch or make it again")
         return raw.view(dtype).view(shape)
 

@@ -80,7 +80,7 @@ def plan_for(
         {"bits": candidate.bits} if candidate.bits is not None else {"bytes": float(candidate.bytes or 0)}
     )
     plan = allocate(layers, found.alphas, budget, rest_bytes=rest)
-    return Dynamic(plan, found, candidate.alphas)
+    return Dynamic(plan, found, str(candidate.alphas))
 
 
 def sample(folder: Path, length: int, seed: int) -> list[Tensor]:

@@ -61,7 +61,8 @@ def train(name: str, candidate: Any, params: Any, inputs: Paths, out: Path) -> T
     )
     bitlinear.set_blend(student, 1.0)
     plan = {layer: {"recipe": KEPT} for layer in kept} or None
-    packed = bitlinear.pack(student.cpu().to(torch.bfloat16), plan, params.seed)
+    stored: Any = student.cpu()  # the wrapped `to` of Transformers has no types
+    packed = bitlinear.pack(stored.to(torch.bfloat16), plan, params.seed)
     save_model(packed, session.tokenizer, out)
     trained.write(out / CURVE)
     write_json(out / CODES, [{"step": point["step"], **point["observed"]} for point in trained.points])

@@ -1,4 +1,5 @@
-"""Dynamic bit allocation: the predicted rise of the loss against the measured one, and against uniform HIGGS.
+"""Dynamic bit allocation: the predicted rise of the loss against the measured one, and against every fixed
+format at its own bytes. Needs the optional extra `baselines`.
 
 Models: the default run's adapted one, and that of profiles/classics.yaml where the public data are. The
 loss is the mean cross entropy of held-out tokens in nats; five seeds of the rotation's signs, the mean of
@@ -19,7 +20,8 @@ from tests.proof.common import piece, run, workspace, write_result
 CLAIM = "allocation"
 SIGN_SEEDS = range(5)
 BITS = (2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 5.0, 5.5, 6.0)
-UNIFORM = ("p2n16", "p2n64", "p2n88", "p2n256", "p2n1024", "p1n64")
+UNIFORM = tuple(f"higgs-{grid}" for grid in ("p2n16", "p2n64", "p2n88", "p2n256", "p2n1024", "p1n64"))
+BASELINES = ("nf4", "hqq-4bit", "int4-rtn")
 SAMPLE_SEED = 1
 TOKENS = 120_000  # held out, on which the loss is measured
 ROW = 128  # tokens, as in training
@@ -58,18 +60,20 @@ def _model(out: Path) -> dict[str, Any]:
     }
     text = _Text(out / "tokens", model)
     rows = []
-    for grid in UNIFORM:
-        plan = allocate(layers, alphas["sample"].alphas, {"bits": 16}, options=(f"higgs-{grid}",))
-        rows.append(_row(model, text, f"uniform {grid}", plan))
+    for recipe in (*UNIFORM, *BASELINES):
+        size = _bytes(recipe, layers)
+        rows.append(_row(model, text, recipe, recipe, size, None))
         # What the same bytes do when they go where the alphas say.
         for source, found in alphas.items():
-            dynamic = allocate(layers, found.alphas, {"bytes": plan.bytes})
-            rows.append(_row(model, text, f"dynamic {source} at the bytes of {grid}", dynamic))
+            plan = allocate(layers, found.alphas, {"bytes": size})
+            rows.append(_row(model, text, f"{source} at the bytes of {recipe}", plan, plan.bytes, plan))
     for bits in BITS:
         plan = allocate(layers, alphas["sample"].alphas, {"bits": bits})
-        rows.append(_row(model, text, f"dynamic sample {bits:g}", plan))
+        rows.append(_row(model, text, f"sample {bits:g}", plan, plan.bytes, plan))
+    weights = sum(math.prod(shape) for shape in layers.values())
+    rows = [{"bits": 8 * row["bytes"] / weights, **row} for row in rows]
     return {
-        "weights": sum(math.prod(shape) for shape in layers.values()),
+        "weights": weights,
         "heldout_tokens": text.tokens,
         "documents": text.documents,
         "alphas": {source: found.alphas for source, found in alphas.items()},
@@ -79,47 +83,57 @@ def _model(out: Path) -> dict[str, Any]:
     }
 
 
-def _row(model: Any, text: _Text, label: str, plan: Any) -> dict[str, Any]:
+def _bytes(recipe: str, layers: dict[str, tuple[int, int]]) -> int:
+    """Stored bytes of all layers under one recipe."""
+    from lowbit import recipes
+
+    parts = [
+        part
+        for spec in recipes.specs(recipe, layers).values()
+        for part in recipes.kind_of(spec, "layer").layout(spec).values()
+    ]
+    return sum(math.prod(shape) * dtype.itemsize for shape, dtype in parts)
+
+
+def _row(model: Any, text: _Text, label: str, plan: Any, size: int, predicted: Any) -> dict[str, Any]:
     from lowbit import quantize_model
 
-    rises = [text.rise(quantize_model(copy.deepcopy(model), plan, seed=seed)) for seed in SIGN_SEEDS]
+    # The baselines have no rotation, so one seed says it all.
+    seeds = [0] if label in BASELINES else SIGN_SEEDS
+    rises = [text.rise(quantize_model(copy.deepcopy(model), plan, seed=seed)) for seed in seeds]
     mean, error = text.mean(rises)
     return {
         "plan": label,
-        "bits": plan.bits_per_weight,
-        "bytes": plan.bytes,
-        "predicted": plan.predicted,
+        "bytes": size,
+        "predicted": predicted.predicted if predicted else None,
         "measured": mean,
         "standard_error": error,
         "by_seed": [float(rise.sum() / text.tokens) for rise in rises],
-        "warned": bool(plan.warnings),
+        "warned": bool(predicted and predicted.warnings),
     }
 
 
 def _judged(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What the issue asks of the rows: predictions in the trusted range, warnings below it, equal bytes."""
-    clear = {row["plan"]: row for row in rows if row["measured"] > CLEAR * row["standard_error"]}
+    found = {row["plan"]: row for row in rows}
+    clear = {name for name, row in found.items() if row["measured"] > CLEAR * row["standard_error"]}
     low, high = TRUSTED
-    by_bits = [row for row in rows if row["plan"].startswith("dynamic sample")]
+    planned = [row for row in rows if row["plan"].startswith("sample")]
     trusted = {
         row["plan"]: row["predicted"] / row["measured"] - 1
-        for row in by_bits
+        for row in planned
         if low <= row["bits"] <= high and row["plan"] in clear
     }
-    beside = {}
-    for grid in UNIFORM:
-        uniform = clear.get(f"uniform {grid}")
-        if uniform:
-            beside[grid] = {"uniform": uniform["measured"]} | {
-                source: next(
-                    row["measured"] for row in rows if row["plan"] == f"dynamic {source} at the bytes of {grid}"
-                )
-                for source in ("sample", "random")
-            }
+    beside = {
+        recipe: {"fixed": found[recipe]["measured"]}
+        | {source: found[f"{source} at the bytes of {recipe}"]["measured"] for source in ("sample", "random")}
+        for recipe in (*UNIFORM, *BASELINES)
+        if recipe in clear
+    }
     return {
         "prediction_error": trusted,
         "within": all(abs(error) <= WITHIN for error in trusted.values()),
-        "warned_below_3_bits": all(row["warned"] for row in by_bits if row["bits"] < 3),
+        "warned_below_3_bits": all(row["warned"] for row in planned if row["bits"] < 3),
         "equal_bytes": beside,
     }
 
@@ -158,7 +172,7 @@ class _Text:
         return self._losses(model) - self._clean
 
     def mean(self, rises: list[Any]) -> tuple[float, float]:
-        """Rise per token, averaged over the seeds, and its standard error over documents (a ratio of sums)."""
+        """Rise per token, averaged over the seeds, and its standard error over documents."""
         import numpy as np
 
         mean = np.mean(rises, axis=0)
@@ -178,7 +192,8 @@ class _Text:
                 rows = self.rows[first : first + 32]
                 width = max(len(row) for row in rows)
                 padded = np.stack([np.pad(row, (0, width - len(row)), constant_values=-100) for row in rows])
-                inputs, targets = torch.from_numpy(padded[:, :-1]).clamp(min=0), torch.from_numpy(padded[:, 1:])
+                table = torch.from_numpy(padded)
+                inputs, targets = table[:, :-1].clamp(min=0), table[:, 1:]
                 logits = model(input_ids=inputs, use_cache=False).logits.float()
                 found = cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=-100)
                 np.add.at(losses, self._owners[first : first + 32], found.sum(1).double().numpy())

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.proof.common import SCRATCH, begin_like, piece, run, workspace, write_result
+from tests.proof.common import SCRATCH, begin_like, piece, run, score, workspace, write_result
 
 CLAIM = "learning"
 SEEDS = (1, 2, 3)

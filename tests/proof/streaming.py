@@ -1,4 +1,4 @@
-"""A sharded checkpoint of 2 GB through `lowbit.quantize_folder`: peak memory and time, a process of its own."""
+"""A sharded checkpoint of 2 GB through `lowbit.quantize_folder`: peak memory and time of its own process."""
 
 from __future__ import annotations
 

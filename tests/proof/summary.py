@@ -113,6 +113,66 @@ def _classics(found: dict[str, Any]) -> str:
     return f"totals: {'; '.join(totals)}. {found['decision']['winner_reason']}"
 
 
+def _weights(found: dict[str, Any]) -> str:
+    formats, rounding = found["errors"]["formats"], found["rounding"]
+    errors = "; ".join(
+        f"{name} ({row['gaussian']['bits']:.3g} bits) "
+        + ", ".join(f"{value['error']:.5f}" for value in row.values())
+        for name, row in formats.items()
+    )
+    worst = max(
+        abs(grid["measured"] / grid["known"] - 1)
+        for name, grid in found["grids"].items()
+        if not name.startswith("p1n")
+    )
+    return (
+        f"relative error on {', '.join(next(iter(formats.values())))}: {errors}<br>"
+        f"t² of the grids with p > 1 on fresh vectors within {worst:.1%} of the known constants; quantising "
+        f"{rounding['weights'] / 1e6:.1f} M weights {rounding['ratio']:.0f} times as fast as exact search"
+    )
+
+
+def _streaming(found: dict[str, Any]) -> str:
+    item = found["found"]
+    return (
+        f"{item['source_bytes'] / 1e9:.2f} GB in {item['seconds']:.0f} s, peak memory "
+        f"{item['peak_rss_bytes'] / 2**20:.0f} MiB of {found['limit_bytes'] / 2**20:.0f} (libraries "
+        f"{item['rss_before_bytes'] / 2**20:.0f}); at this speed 8B take {item['minutes_for_8b']:.0f} minutes"
+    )
+
+
+def _allocation(found: dict[str, Any]) -> str:
+    told = []
+    for name, model in found["models"].items():
+        judged = model["judged"]
+        errors = judged["prediction_error"].values()
+        gains = "; ".join(
+            f"{recipe} {row['fixed']:.4f}, by data {row['sample']:.4f}, without {row['random']:.4f}"
+            for recipe, row in judged["equal_bytes"].items()
+        )
+        span = f"{min(errors):+.0%} to {max(errors):+.0%}" if errors else "no clear rise to compare with"
+        told.append(
+            f"{name}: predicted against measured rise, {len(errors)} budgets from 3.2 to 6 bits: {span}. "
+            f"Rise in nats a token at the bytes of a fixed format, and dynamic: {gains}"
+        )
+    return "<br>".join(told)
+
+
+def _ternary(found: dict[str, Any]) -> str:
+    seeds = list(found["seeds"].values())
+    told = []
+    for name in seeds[0]:
+        shares = [seed[name]["ru"] for seed in seeds]
+        low, high = min(item["low"] for item in shares), max(item["high"] for item in shares)
+        won = ", ".join(f"{item['won_back']:.0%}" for item in shares)
+        told.append(f"{name} {won} (intervals within {low:.0%} to {high:.0%})")
+    tokens = found["tokens"]
+    return (
+        f"{len(seeds)} seeds, {tokens['qat']:,} tokens of training (pretrain: {tokens['pretrain']:,}). "
+        f"Share of the Russian bits that untrained ternary lost, won back: {'; '.join(told)}"
+    )
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -122,4 +182,8 @@ SENTENCES = {
     "retraining": _retraining,
     "offline": _offline,
     "classics": _classics,
+    "weights": _weights,
+    "streaming": _streaming,
+    "allocation": _allocation,
+    "ternary": _ternary,
 }

@@ -41,9 +41,7 @@ def measure() -> None:
                     _folder(seed), Path(path), _scores(seed, name)
                 ),
             )
-        seeds[seed] = piece(
-            CLAIM, f"compared-{seed}", lambda seed=seed, names=names: _compare(seed, names)
-        )
+        seeds[seed] = piece(CLAIM, f"compared-{seed}", lambda seed=seed, names=names: _compare(seed, names))
     write_result(CLAIM, {"ablation": ABLATION, "tokens": _tokens(), "seeds": seeds})
 
 
@@ -85,7 +83,7 @@ def _make(seed: int) -> dict[str, str]:
 
 def _compare(seed: int, names: dict[str, str]) -> dict[str, Any]:
     """Per model and language: bits per character, and the share won back of what `ternary` lost."""
-    
+
     from stages.gate.reading import evaluation
     from stages.measure.size import stored_bytes
 
@@ -105,6 +103,7 @@ def _won_back(models: dict[str, Any], name: str, language: str) -> dict[str, Any
     A ratio of sums with its interval by the delta method over documents.
     """
     import numpy as np
+
     from evals.gate.tables import bits_and_characters, paired
 
     parent, floor = UNTRAINED

@@ -69,7 +69,7 @@ def test_a_library_that_is_missing_is_named(
     package: str,
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(LowbitError, match=f"layer: recipe `{format}` needs {package}; pip install {package}"):
+    with pytest.raises(LowbitError, match=f"layer: recipe `{format}` needs {package}; run `make"):
         recipes.pack(_matrix(2, 64), recipes.spec_of(format, (2, 64), None, "layer") or {}, 0, "layer")
 
 
