@@ -68,7 +68,8 @@ def test_a_library_that_is_missing_is_named(
     format: str,  # noqa: A002
     package: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
+    for module in (package, "bitsandbytes.functional", "hqq.core.quantize"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(LowbitError, match=f"layer: recipe `{format}` needs {package}; run `make"):
         recipes.pack(_matrix(2, 64), recipes.spec_of(format, (2, 64), None, "layer") or {}, 0, "layer")
 

@@ -172,7 +172,7 @@ def test_a_plan_names_layers(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ("nf4", "recipe `nf4` is not built"),
+        ("fp4", "recipe `fp4` is not built"),
         ({"model.layers.0.mlp.up": {"recipe": "int8"}}, "no linear layer"),
         ({"model.layers.0.mlp.up_proj": {"recipe": "int8", "grop_size": 3}}, "grop_size"),
         ({"model.layers.0.mlp.up_proj": {"recipe": "int8", "group_size": 32}}, "no group_size"),
