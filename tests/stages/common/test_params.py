@@ -221,8 +221,9 @@ def test_a_stage_sees_only_what_it_declares(root: Path) -> None:
 
 
 def test_a_cell_sees_only_itself(root: Path) -> None:
-    reads = select(load(root / "params.yaml"), ("candidates",), "adapt-ternary")
-    assert resolved(reads) == {"candidates": {"adapt-ternary": {"recipe": "ternary", "source": "adapt"}}}
+    reads = resolved(select(load(root / "params.yaml"), ("candidates",), "adapt-ternary"))
+    no_budget = {"bits": None, "bytes": None, "alphas": None}
+    assert reads == {"candidates": {"adapt-ternary": {"recipe": "ternary", "source": "adapt", **no_budget}}}
 
 
 def test_resolved_parameters_have_every_default(values: dict[str, Any]) -> None:
