@@ -160,7 +160,7 @@ def _torchao(weight: Any) -> tuple[float, float]:
 def _rounding() -> dict[str, Any]:
     """Seconds to quantise 4 M weights with p2n256, and with exact search in the place of the raster.
 
-    The two take turns, five times each; the ratio is that of the medians.
+    The two take turns, fifteen times each; the ratio is that of the medians.
     """
     import statistics
 
@@ -172,7 +172,7 @@ def _rounding() -> dict[str, Any]:
     higgs.quantize(weight)
     nearest, seconds = higgs.nearest, {"raster": [], "search": []}
     try:
-        for _ in range(5):
+        for _ in range(15):
             for label, way in (("raster", nearest), ("search", rounding.search)):
                 higgs.nearest = way  # type: ignore[attr-defined]
                 begun = time.perf_counter()
