@@ -62,17 +62,6 @@ class BlockWeight(PackedWeight):
             "scales": ((out_features, blocks, *zeros), torch.float16),
         }
 
-    @classmethod
-    def restore(
-        cls,
-        codes: torch.Tensor,
-        scales: torch.Tensor,
-        spec: dict[str, Any],
-        seed: int,  # noqa: ARG003
-    ) -> BlockWeight:
-        out_features, in_features = spec["shape"]
-        return cls(codes, scales, (out_features, in_features), spec["format"])
-
     def dequantize(self) -> torch.Tensor:
         rows, columns = self.shape
         group = GROUPS[self.format]

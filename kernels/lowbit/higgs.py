@@ -63,13 +63,6 @@ class HiggsWeight(PackedWeight):
             "scales": ((out_features, width // spec["group_size"]), torch.float16),
         }
 
-    @classmethod
-    def restore(
-        cls, codes: torch.Tensor, scales: torch.Tensor, spec: dict[str, Any], seed: int
-    ) -> HiggsWeight:
-        out_features, in_features = spec["shape"]
-        return cls(codes, scales, (out_features, in_features), spec["grid"], spec["group_size"], seed)
-
     def dequantize(self) -> torch.Tensor:
         rows = max(1, CHUNK // self.padded_width)
         dense = torch.empty(self.shape, dtype=torch.float32, device=self.codes.device)

@@ -48,17 +48,6 @@ class TernaryWeight(PackedWeight):
             "scales": ((out_features if spec["per"] == "row" else 1,), torch.float16),
         }
 
-    @classmethod
-    def restore(
-        cls,
-        codes: torch.Tensor,
-        scales: torch.Tensor,
-        spec: dict[str, Any],
-        seed: int,  # noqa: ARG003
-    ) -> TernaryWeight:
-        out_features, in_features = spec["shape"]
-        return cls(codes, scales, (out_features, in_features), spec["level"])
-
     @property
     def trits(self) -> torch.Tensor:
         """The codes -1, 0, 1 as int8 (out, in)."""
@@ -110,17 +99,6 @@ class BitWeight(TernaryWeight):
             raise LowbitError(f"norm_eps {eps!r} is no small number; the checkpoint is damaged")
         parts = super().layout(spec)
         return {"codes": parts["codes"], "scales": (parts["scales"][0], torch.float32)}
-
-    @classmethod
-    def restore(
-        cls,
-        codes: torch.Tensor,
-        scales: torch.Tensor,
-        spec: dict[str, Any],
-        seed: int,  # noqa: ARG003
-    ) -> BitWeight:
-        out_features, in_features = spec["shape"]
-        return cls(codes, scales, (out_features, in_features), spec["level"], spec.get("norm_eps"))
 
 
 def quantize(

@@ -36,17 +36,6 @@ class UniformWeight(PackedWeight):
             "scales": ((out_features,), torch.float16),
         }
 
-    @classmethod
-    def restore(
-        cls,
-        codes: torch.Tensor,
-        scales: torch.Tensor,
-        spec: dict[str, Any],
-        seed: int,  # noqa: ARG003
-    ) -> UniformWeight:
-        out_features, in_features = spec["shape"]
-        return cls(codes, scales, (out_features, in_features))
-
     def dequantize(self) -> torch.Tensor:
         return self.codes.float() * self.scales.float()[:, None]
 

@@ -5,8 +5,8 @@ accounting.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -41,11 +41,13 @@ class PackedWeight(ABC):
         """Shape and dtype of `codes` and `scales` of a weight with this `spec`."""
 
     @classmethod
-    @abstractmethod
-    def restore(
-        cls, codes: torch.Tensor, scales: torch.Tensor, spec: dict[str, Any], seed: int
-    ) -> PackedWeight:
-        """The weight from its stored tensors; nothing is copied."""
+    def restore(cls, codes: torch.Tensor, scales: torch.Tensor, spec: dict[str, Any], seed: int) -> Self:
+        """The weight from its stored tensors; nothing is copied. Fields of a kind's own are in its `spec`."""
+        out_features, in_features = spec["shape"]
+        known = {**spec, "seed": seed}
+        own = [field.name for field in fields(cls) if field.name not in ("codes", "scales", "shape")]
+        values = {name: known[name] for name in own if name in known}
+        return cls(codes, scales, (out_features, in_features), **values)
 
     @abstractmethod
     def dequantize(self) -> torch.Tensor:

@@ -31,7 +31,7 @@ def quiet(offline: bool = True) -> None:
 
 
 def prepare_imports() -> None:
-    """Save a stage a sixth of the seconds that torch and Transformers take to import."""
+    """Shorten the imports of torch and Transformers, which every stage begins with."""
     # The collector would walk the ever more objects of an import again and again.
     gc.set_threshold(100_000, 50, 1000)
     # Run from the repository, Transformers takes its folder kernels/ for the package of that name and reads
