@@ -30,6 +30,16 @@ def quiet(offline: bool = True) -> None:
         os.environ.setdefault(name, value)
 
 
+def use_allocator() -> None:
+    """Begin this program anew with the allocator's settings, unless it has them: glibc reads them once, at
+    the start.
+    """
+    missing = {name: value for name, value in ALLOCATOR.items() if name not in os.environ}
+    if missing:
+        os.environ.update(missing)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def prepare_imports() -> None:
     """Shorten the imports of torch and Transformers, which every stage begins with."""
     # The collector would walk the ever more objects of an import again and again.

@@ -77,6 +77,8 @@ def execute(stage: Stage, params: Params, cell: str | None = None) -> None:
 
 def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     """The command `python -m stages.NAME [CELL] [-v]`. Returns 0, 1 (the user's mistake) or 70 (ours)."""
+    if argv is None:
+        environment.use_allocator()
     environment.quiet()
     environment.prepare_imports()
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage.name}", description=stage.run.__doc__)

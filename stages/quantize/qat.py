@@ -16,6 +16,7 @@ from stages.common.stage import Paths
 
 CODES = "ternary.json"  # beside the weights: what the layers were like at every point of the curve
 KEPT = "int8"
+CODE = ("stages/quantize", "kernels/lowbit")  # what a saved state of the training is good for
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def train(name: str, candidate: Any, params: Any, inputs: Paths, out: Path) -> T
 
     block = params.quantize.qat
     # Another name than the stage's, because two candidates may train at a time, each with its own state.
-    session = Session.begin(f"quantize-{name}", params, inputs, checkpoints=("source",))
+    session = Session.begin(f"quantize-{name}", params, inputs, checkpoints=("source",), code=CODE)
     teacher = load_model(inputs["source"], dtype=torch.float32, device=session.device).requires_grad_(False)
     student = copy.deepcopy(teacher).requires_grad_(True)
     kept = _kept(teacher, candidate, block, inputs["tokens"], params.seed)

@@ -7,6 +7,7 @@ import importlib
 import shutil
 import sys
 
+from stages.common import environment
 from tests.proof import summary
 from tests.proof.common import SCRATCH
 
@@ -23,6 +24,7 @@ def main() -> int:
         "--fresh", action="store_true", help="forget what an earlier run of these claims left"
     )
     arguments = parser.parse_args()
+    environment.use_allocator()
     for claim in arguments.claims or CLAIMS:
         if claim not in CLAIMS:
             parser.error(f"unknown claim `{claim}`; there are {', '.join(CLAIMS)}")

@@ -40,10 +40,16 @@ class Session:
 
     @classmethod
     def begin(
-        cls, name: str, params: Any, inputs: Mapping[str, Path], checkpoints: tuple[str, ...] = ()
+        cls,
+        name: str,
+        params: Any,
+        inputs: Mapping[str, Path],
+        checkpoints: tuple[str, ...] = (),
+        code: tuple[str, ...] = (),
     ) -> Session:
         """Open the shards of `inputs["tokens"]` and check the tokenizers of the inputs named in
-        `checkpoints`.
+        `checkpoints`. A saved state is good for the code of the stage, of stages/common and of the folders
+        `code`.
 
         Raises `UserError` for damaged shards, a foreign tokenizer, or a GPU that is asked for and not there.
         """
@@ -56,7 +62,7 @@ class Session:
             Shards.open(inputs["tokens"]),
             load_tokenizer(inputs["tokens"] / "tokenizer"),
             pick_device(params.device),
-            Resume.of(name, params, inputs),
+            Resume.of(name, params, inputs, also=code),
         )
 
     def train(
