@@ -141,6 +141,14 @@ def _streaming(found: dict[str, Any]) -> str:
     )
 
 
+def _checkpoints(found: dict[str, Any]) -> str:
+    told = []
+    for shape, recipes in found["found"].items():
+        kept = [name for name, item in recipes.items() if item["logits_equal"] and item["saved_again_equal"]]
+        told.append(f"{shape}: {len(kept)} of {len(recipes)} recipes ({', '.join(recipes)})")
+    return f"equal logits in a fresh process and equal bytes when saved again: {'; '.join(told)}"
+
+
 def _allocation(found: dict[str, Any]) -> str:
     told = []
     for name, model in found["models"].items():
@@ -183,6 +191,7 @@ SENTENCES = {
     "offline": _offline,
     "classics": _classics,
     "weights": _weights,
+    "checkpoints": _checkpoints,
     "streaming": _streaming,
     "allocation": _allocation,
     "ternary": _ternary,
