@@ -173,11 +173,13 @@ def _ternary(found: dict[str, Any]) -> str:
         shares = [seed[name]["ru"] for seed in seeds]
         low, high = min(item["low"] for item in shares), max(item["high"] for item in shares)
         won = ", ".join(f"{item['won_back']:.0%}" for item in shares)
-        told.append(f"{name} {won} (intervals within {low:.0%} to {high:.0%})")
+        control = ", ".join(f"{item['of_control']:.0%}" for item in shares)
+        told.append(f"{name} {won} (intervals within {low:.0%} to {high:.0%}; of the control's {control})")
     tokens = found["tokens"]
     return (
         f"{len(seeds)} seeds, {tokens['qat']:,} tokens of training (pretrain: {tokens['pretrain']:,}). "
-        f"Share of the Russian bits that untrained ternary lost, won back: {'; '.join(told)}"
+        f"Share won back of the Russian bits that untrained ternary lost against its parent (against the "
+        f"control, that parent trained on as many tokens): {'; '.join(told)}"
     )
 
 

@@ -138,7 +138,7 @@ def _train_on(folder: Path, out: Path) -> None:
     model = load_model(inputs["source"], dtype=torch.float32)
     session.train(model, cross_entropy, block.training, block.mix, "quantize.qat.mix", block.evaluations)
     out.mkdir(parents=True, exist_ok=True)
-    save_model(model, session.tokenizer, out)
+    save_model(model.to(torch.bfloat16), session.tokenizer, out)
     session.resume.clear()
 
 
@@ -147,14 +147,20 @@ def _score(seed: int, name: str) -> dict[str, Any]:
 
 
 def _compare(seed: int) -> dict[str, Any]:
-    """Per model and language: bits per character, and the share won back of what `ternary` lost."""
+    """Per model and language: bits per character, and the share won back of what `ternary` lost against the
+    parent, and against the control (`of_control`).
+    """
     from stages.gate.reading import evaluation
 
     models = {name: evaluation(name, _scores(seed, name)) for name in NAMES}
     return {
         name: {
             **_made(seed, name),
-            **{language: _won_back(models, name, language) for language in ("ru", "en")},
+            **{
+                language: _won_back(models, name, PARENT, language)
+                | {"of_control": _won_back(models, name, CONTROL, language)["won_back"]}
+                for language in ("ru", "en")
+            },
         }
         for name in NAMES
     }
@@ -165,8 +171,8 @@ def _made(seed: int, name: str) -> dict[str, int]:
     return piece(CLAIM, f"made-{seed}-{_file(name)}", lambda: _make(seed, name))
 
 
-def _won_back(models: dict[str, Any], name: str, language: str) -> dict[str, Any]:
-    """(lost by `ternary` - lost by `name`) / lost by `ternary`, in bits over the same documents.
+def _won_back(models: dict[str, Any], name: str, whole: str, language: str) -> dict[str, Any]:
+    """(bits of `ternary` - bits of `name`) / (bits of `ternary` - bits of `whole`) over the same documents.
 
     A ratio of sums with its interval by the delta method over documents.
     """
@@ -175,7 +181,7 @@ def _won_back(models: dict[str, Any], name: str, language: str) -> dict[str, Any
     from evals.gate.tables import bits_and_characters, paired
 
     won = bits_and_characters(paired(models[FLOOR], models[name], f"bpc_{language}"))
-    lost = bits_and_characters(paired(models[FLOOR], models[PARENT], f"bpc_{language}"))
+    lost = bits_and_characters(paired(models[FLOOR], models[whole], f"bpc_{language}"))
     bits, gained = won["other"], won["candidate"] - won["other"]
     possible = lost["candidate"] - lost["other"]
     share = gained.sum() / possible.sum()
