@@ -1,4 +1,5 @@
-"""The quantiser `lowbit` of Transformers: packed checkpoints load with plain `from_pretrained`.
+"""The quantiser `lowbit` of Transformers: packed checkpoints load with plain `from_pretrained`, dense ones
+are quantised as soon as they have loaded, given `quantization_config=LowbitConfig(plan="higgs-4bit")`.
 
 Imported only together with `transformers.quantizers.auto`, see `lowbit.registration`.
 """
@@ -35,11 +36,13 @@ FORMAT_VERSION = 1
 
 
 class LowbitConfig(QuantizationConfigMixin):
-    """The `quantization_config` of a packed checkpoint.
+    """The `quantization_config` of a packed checkpoint, or, with `plan`, how to quantise a dense one on
+    loading.
 
-    `layers` maps the name of every quantised linear layer to its specification (`kind`, `shape`, and what
-    the kind needs); all other tensors are stored as they are. `seed` and `signs` define the rotation of
-    HIGGS layers. Raises `LowbitError` for a format, version or generator that this library does not know.
+    `plan` is one as `quantize_folder` takes it. `layers` maps the name of every quantised linear layer to its
+    specification (`kind`, `shape`, and what the kind needs); all other tensors are stored as they are.
+    `seed` and `signs` define the rotation of HIGGS layers. Raises `LowbitError` for a format, version or
+    generator that this library does not know.
     """
 
     def __init__(
@@ -50,8 +53,13 @@ class LowbitConfig(QuantizationConfigMixin):
         format: str = FORMAT,  # noqa: A002
         format_version: int = FORMAT_VERSION,
         quant_method: Any = METHOD,
+        plan: Plan | None = None,
         **unknown: Any,
     ) -> None:
+        if plan is not None and layers:
+            raise LowbitError(
+                "quantization_config: `plan` is for a dense checkpoint, `layers` for a packed one"
+            )
         if format_version > FORMAT_VERSION:
             raise LowbitError(
                 f"the checkpoint has format version {format_version}, this lowbit reads up to "
@@ -72,20 +80,22 @@ class LowbitConfig(QuantizationConfigMixin):
                 raise LowbitError(f"{name}: quantization_config is damaged ({error!r})") from error
         self.quant_method, self.format, self.format_version = quant_method, format, format_version
         self.seed, self.signs, self.layers = seed, signs, copy.deepcopy(layers or {})
+        if plan is not None:
+            self.plan = plan
 
 
 class LowbitQuantizer(HfQuantizer):
     """Replaces the layers that the configuration names by `LowbitLinear` and checks what was loaded into
-    them.
+    them; quantises a dense model when the configuration has a plan.
     """
 
     requires_calibration = False
     quantization_config: LowbitConfig
 
     def validate_environment(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        if not self.pre_quantized:
+        if not self.pre_quantized and not hasattr(self.quantization_config, "plan"):
             raise LowbitError(
-                "from_pretrained does not quantise; call lowbit.quantize_folder(source, recipe, target) first"
+                'the checkpoint is not packed; give LowbitConfig(plan="higgs-4bit") or another plan'
             )
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> None:  # noqa: ARG002
@@ -108,6 +118,8 @@ class LowbitQuantizer(HfQuantizer):
             model.set_submodule(path, layer)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:  # noqa: ARG002
+        if not self.pre_quantized:
+            return self._quantize(model)
         for layer in model.modules():
             if not isinstance(layer, LowbitLinear):
                 continue
@@ -119,6 +131,14 @@ class LowbitQuantizer(HfQuantizer):
                         f"{layer.name}: the checkpoint has no usable tensor {layer.name}.{part}"
                     )
             layer.check()
+        return model
+
+    def _quantize(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Quantise what was loaded by the plan, of which the configuration then holds the layers."""
+        config = self.quantization_config
+        config.layers = recipes.specs(config.plan, *linears(model))
+        replace(model, config.layers, config.seed)
+        del config.plan
         return model
 
     def is_serializable(self) -> bool:

@@ -84,6 +84,27 @@ def test_saving_again_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+def test_a_dense_checkpoint_is_quantised_on_loading(
+    recipe: str, packed: dict[str, Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    config = lowbit.LowbitConfig(plan=recipe, seed=3)
+    model = _load(checkpoint, quantization_config=config)
+    assert torch.equal(_logits(model), _logits(_load(packed[recipe])))
+    model.save_pretrained(tmp_path)
+    for name in ("model.safetensors", "config.json"):
+        assert filecmp.cmp(packed[recipe] / name, tmp_path / name, shallow=False), name
+
+
+def test_loading_needs_a_plan_or_packed_layers(checkpoint: Path) -> None:
+    with pytest.raises(LowbitError, match=r'LowbitConfig\(plan="higgs-4bit"\)'):
+        _load(checkpoint, quantization_config=lowbit.LowbitConfig())
+    with pytest.raises(LowbitError, match="recipe `fp4` is not built"):
+        _load(checkpoint, quantization_config=lowbit.LowbitConfig(plan="fp4"))
+    with pytest.raises(LowbitError, match="`plan` is for a dense checkpoint"):
+        lowbit.LowbitConfig(plan="int8", layers={"layer": {"kind": "uniform", "shape": [16, 16], "bits": 8}})
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_modes_give_equal_bits_in_both_dtypes(
     recipe: str, dtype: torch.dtype, packed: dict[str, Path]
@@ -312,10 +333,6 @@ def test_damaged_and_missing_tensors_are_refused(packed: dict[str, Path], tmp_pa
         with pytest.raises(LowbitError, match=rf"k_proj.*{message}"):
             _load(folder)
 
-
-def test_quantising_while_loading_is_refused(checkpoint: Path) -> None:
-    with pytest.raises(LowbitError, match="quantize_folder"):
-        _load(checkpoint, quantization_config=lowbit.LowbitConfig({}))
 
 
 def test_the_bare_decoder_loads_too(packed: dict[str, Path]) -> None:
