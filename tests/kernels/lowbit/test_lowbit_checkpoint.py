@@ -334,7 +334,6 @@ def test_damaged_and_missing_tensors_are_refused(packed: dict[str, Path], tmp_pa
             _load(folder)
 
 
-
 def test_the_bare_decoder_loads_too(packed: dict[str, Path]) -> None:
     with torch.no_grad():
         bare = AutoModel.from_pretrained(packed["higgs-4bit"]).eval()(IDS).last_hidden_state

@@ -78,14 +78,64 @@ def test_alphas_predict_the_divergence_that_other_noise_causes(
     assert sum(found) / len(found) == pytest.approx(predicted, rel=0.35)
 
 
-def test_a_sample_gives_the_rise_of_its_cross_entropy(model: Any) -> None:
+@pytest.fixture(scope="module")
+def text(model: Any) -> torch.Tensor:
+    torch.manual_seed(3)
     with torch.no_grad():
-        text = model.generate(torch.zeros(16, 1, dtype=torch.long), max_new_tokens=24, do_sample=True)
+        return model.generate(torch.zeros(16, 1, dtype=torch.long), max_new_tokens=24, do_sample=True)
+
+
+def _cross_entropy(model: Any, text: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(model(input_ids=text).logits[:, :-1].flatten(0, 1), text[:, 1:].flatten())
+
+
+def test_a_sample_gives_the_rise_of_its_cross_entropy(model: Any, text: torch.Tensor) -> None:
     name = "model.layers.1.mlp.down_proj"
     found = sensitivity.estimate(model, [text], layers=[name], levels=[0.05])
     [(t2, loss)] = found.points[name]
     assert t2 == 0.05
-    assert found.alphas == {name: pytest.approx(loss / 0.05)}
+    assert found.alphas == {name: pytest.approx(found.shrinkage * loss / 0.05)}
+
+
+def test_the_slope_along_a_noise_does_not_count(model: Any, text: torch.Tensor) -> None:
+    """Twice as much noise rises four times as high, however small it is: nothing of first order is left."""
+    name = "model.layers.0.self_attn.v_proj"
+    found = sensitivity.estimate(model, [text], layers=[name], levels=[1e-4, 1e-3])
+    (_, first), (_, second) = found.points[name]
+    # One noise for each level: they agree as two draws do.
+    assert second / first == pytest.approx(10, rel=0.5)
+
+
+def test_shrinkage_is_the_slope_of_the_loss_along_the_weights(model: Any) -> None:
+    text = torch.randint(64, (8, 24), generator=torch.Generator().manual_seed(5))
+    layers = [layer for name, layer in model.named_modules() if name.endswith("_proj")]
+    weights = [layer.weight for layer in layers]
+    gradients = torch.autograd.grad(_cross_entropy(model, text), weights)
+    expected = -sum(
+        float((gradient * weight.detach()).sum()) for gradient, weight in zip(gradients, weights, strict=True)
+    )
+    with torch.no_grad():
+        found = sensitivity._shrinking(lambda: float(_cross_entropy(model, text)), layers)
+    assert abs(expected) > 0.05
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "factor"),
+    [(0.0, 1.0, 1.0), (0.2, 1.0, 1.2), (-0.1, 0.5, 0.8), (-9.0, 1.0, 0.5), (9.0, 1.0, 2.0), (1.0, -1.0, 1.0)],
+)
+def test_shrinkage_is_believed_within_bounds(first: float, second: float, factor: float) -> None:
+    assert sensitivity._factor(first, second) == pytest.approx(factor)
+
+
+def test_noise_is_as_large_as_its_block() -> None:
+    layer = torch.nn.Linear(96, 8, bias=False)  # blocks of 32
+    layer.weight.data[:, :32] *= 100
+    noise = sensitivity._noise(layer, 0.04, (0, 0, 0), "layer")
+    assert float(noise.norm() / layer.weight.detach().norm()) == pytest.approx(0.2)
+    assert float(noise[:, :32].norm() / noise[:, 32:].norm()) == pytest.approx(100 / 2**0.5, rel=0.2)
+    wide = torch.nn.Linear(24, 4)
+    assert sensitivity._noise(wide, 0.01, (0, 0, 0), "wide").shape == (4, 24)
 
 
 def test_layers_whose_loss_bends_are_named() -> None:
