@@ -33,14 +33,14 @@ NEW_TOKENS = 24
 
 @dataclass
 class Results:
-    """`items` in the order of tasks and records; `answers`: task -> what was answered, in the order of its
-    records; `cut`: task -> prompts that were too long and lost their beginning; `refused`: task -> why it was
-    not asked.
+    """`items` in the order of tasks and records; `cut`: task -> prompts that were too long and lost their
+    beginning; `answers`: task -> what was answered, in the order of its records; `refused`: task -> why it
+    was not asked.
     """
 
     items: list[Item] = field(default_factory=list)
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
 
@@ -187,7 +187,8 @@ def _item_task() -> Any:
                 for record in task.test
             }
 
-        def fewshot_context(self, doc: dict[str, Any], _num_fewshot: int, **settings: Any) -> Any:
+        def fewshot_context(self, doc: dict[str, Any], num_fewshot: int, **settings: Any) -> Any:
+            del num_fewshot  # lm-eval knows one number for all items
             shots = self._shots[doc["id"]]
             self.sampler = Fixed(shots)
             return super().fewshot_context(doc, num_fewshot=len(shots), **settings)

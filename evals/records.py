@@ -216,11 +216,11 @@ def _answer(outputs: Any, shape: AnswerShape, where: str) -> str:
     expected, words = _SHAPES[shape]
     if isinstance(outputs, str) and not outputs:
         return ""
-    if not isinstance(outputs, expected):
+    if not isinstance(outputs, expected) or not isinstance(outputs, (str, list, dict)):
         raise EvalError(f"{where}: field `outputs` is {type(outputs).__name__}, expected {words}")
     if isinstance(outputs, str):
         return outputs
-    values = list(outputs.values()) if isinstance(outputs, dict) else outputs
+    values: list[Any] = list(outputs.values() if isinstance(outputs, dict) else outputs)
     if wrong := [item for item in values if not isinstance(item, str)]:
         raise EvalError(f"{where}: field `outputs` holds {type(wrong[0]).__name__}, expected {words}")
     return json.dumps(outputs, ensure_ascii=False) if any(values) else ""

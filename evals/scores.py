@@ -9,6 +9,7 @@ from evals import baselines, stats
 from evals.bpc import Bits
 from evals.harness import Results
 from evals.items import Item
+from evals.mera import score
 from evals.minimal_pairs import TASK as PAIRS_TASK
 from evals.minimal_pairs import Pair
 from evals.suites import Suite
@@ -17,15 +18,32 @@ ROUNDS = 2000
 SEED = 0
 
 
-def describe(suite: Suite, results: Results, pair_items: Sequence[Item]) -> dict[str, Any]:
-    """The parts `tasks`, `total`, `refused` and `ignored` of scores.json.
+def describe(
+    suite: Suite, results: Results, pair_items: Sequence[Item], outcomes: score.Outcomes | None = None
+) -> dict[str, Any]:
+    """The parts `tasks`, `total`, `mera`, `refused` and `ignored` of scores.json.
 
     Intervals are 95 %, over clusters. `majority` is the best constant answer on the same items, `chance` a
-    uniform guess. The total is the plain mean of the task scores, whatever their sizes; `missing` names tasks
-    of the suites that were not scored.
+    uniform guess. The total is the plain mean of the means of the tasks' items, whatever their sizes;
+    `missing` names tasks of the suites that were not scored. `mera` is MERA's own total, where a suite has
+    tasks of it. `outcomes`: what programs gave, or classifiers said, for the tasks that need them; without,
+    those tasks are refused by name.
     """
-    tasks = {}
+    tasks: dict[str, dict[str, Any]] = {}
+    refused = suite.refused | results.refused
     for task in suite.tasks:
+        if task.name in results.refused:
+            continue
+        if task.declared:
+            reason = score.refusal(task, outcomes or {})
+            if reason is None:
+                tasks[task.name] = {
+                    **score.describe(task, results.answers[task.name], outcomes or {}),
+                    "cut_prompts": results.cut[task.name],
+                }
+            else:
+                refused[task.name] = reason
+            continue
         outputs = [record.outputs for record in task.test]
         tasks[task.name] = {
             "language": task.language,
@@ -38,10 +56,12 @@ def describe(suite: Suite, results: Results, pair_items: Sequence[Item]) -> dict
         }
     if suite.pairs:
         tasks[PAIRS_TASK] = _pairs(suite.pairs, pair_items)
+    declared = [task for task in suite.tasks if task.declared]
     return {
         "tasks": tasks,
-        "total": total([*results.items, *pair_items], sorted(suite.refused)),
-        "refused": suite.refused,
+        "total": total([*results.items, *pair_items], sorted(refused)),
+        **({"mera": score.describe_total(declared, tasks)} if declared else {}),
+        "refused": refused,
         "ignored": sorted(suite.ignored),
     }
 

@@ -123,8 +123,9 @@ class Suite:
 class Settings:
     """What a suite is read with.
 
-    `shots`: how many before each item, None = MERA's own number; drawn as `draw`. `limit` keeps the first items of each task, `pairs_per_phenomenon` the minimal pairs of each phenomenon.
-    In the mode `generative` MERA's choice tasks run as their twins, which write the answer.
+    `shots`: how many before each item, None = MERA's own number; drawn as `draw`. `limit` keeps the first
+    items of each task, `pairs_per_phenomenon` the minimal pairs of each phenomenon. In the mode `generative`
+    MERA's choice tasks run as their twins, which write the answer.
     """
 
     shots: int | None = 0
@@ -302,7 +303,7 @@ def _rule(task: Task, settings: Settings) -> shots_of.Rule:
 
 def _check_records(task: Task, records: Sequence[Record]) -> None:
     """Meta fields that the task reads are there, and answers are among its choices."""
-    allowed = task.choices or task.spec.get("choices")
+    allowed: Sequence[str] = task.choices or task.spec.get("choices") or ()
     free = not allowed or "gold_outside_choices" in task.spec or task.spec.get("answer", "text") != "text"
     for record in records:
         for name in task.spec.get("meta", ()):

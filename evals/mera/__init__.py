@@ -1,1 +1,1 @@
-"""What is MERA's own (v1.2, arXiv 2401.04531): adapter, answers, metrics, dialogue, code, total, submission."""
+"""What is MERA's own (v1.2, arXiv 2401.04531): answers, metrics, dialogue, code, score, total, submission."""

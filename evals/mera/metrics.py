@@ -212,7 +212,7 @@ def ethics(
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """Unbiased chance that one of `k` samples is right, from `correct` of `samples` (arXiv 2107.03374, eq. 1)."""
+    """Chance that one of `k` samples is right, without bias (arXiv 2107.03374, equation 1)."""
     if samples - correct < k:
         return 1.0
     wrong = np.arange(samples - correct + 1, samples + 1)
