@@ -34,6 +34,9 @@ def describe(
     for task in suite.tasks:
         if task.name in results.refused:
             continue
+        if not task.scored:
+            refused[task.name] = f"none of its {task.unanswered} records has an answer"
+            continue
         if task.declared:
             reason = score.refusal(task, outcomes or {})
             if reason is None:

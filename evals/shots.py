@@ -45,32 +45,36 @@ class Shown:
         return [*self.fixed, *(shot for found in (self.by_item or {}).values() for shot in found)]
 
 
-def choose(answered: Sequence[Record], train: Sequence[Record] | None, rule: Rule, where: str) -> Shown:
-    """Items and shots out of the answered records of a test split and, where there is one, of a train split.
+def choose(records: Sequence[Record], train: Sequence[Record] | None, rule: Rule, where: str) -> Shown:
+    """Items and shots out of the records of a test split and, where there is one, of a train split. A shot
+    has an answer; an item need not.
 
     Raises `EvalError`, naming `where`, when there are fewer shots than the rule asks for.
     """
     if not rule.count:
-        return Shown(tuple(answered))
+        return Shown(tuple(records))
     if rule.own_test:
-        return Shown(tuple(answered), by_item=_from_own_test(answered, rule, where))
+        return Shown(tuple(records), by_item=_from_own_test(records, rule, where))
     if train is None:
-        answered, train = _set_aside(answered, rule)
+        records, pool = _set_aside(records, rule)
+    else:
+        pool = [record for record in train if record.outputs]
     if rule.alike is None and rule.draw == "first":
-        _enough(train, rule, where, "")
-        return Shown(tuple(answered), fixed=tuple(train[: rule.count]))
-    return Shown(tuple(answered), by_item=_from_train(answered, train, rule, where))
+        _enough(pool, rule, where, "")
+        return Shown(tuple(records), fixed=tuple(pool[: rule.count]))
+    return Shown(tuple(records), by_item=_from_train(records, pool, rule, where))
 
 
-def _set_aside(answered: Sequence[Record], rule: Rule) -> tuple[list[Record], list[Record]]:
-    """(items, shots): the first `count` records of each kind are shots."""
+def _set_aside(records: Sequence[Record], rule: Rule) -> tuple[list[Record], list[Record]]:
+    """(items, shots): the first `count` answered records of each kind are shots."""
     taken: dict[str, int] = {}
     items: list[Record] = []
     shots: list[Record] = []
-    for record in answered:
+    for record in records:
         kind = _kind(record, rule)
-        taken[kind] = taken.get(kind, 0) + 1
-        (shots if taken[kind] <= rule.count else items).append(record)
+        if record.outputs:
+            taken[kind] = taken.get(kind, 0) + 1
+        (shots if record.outputs and taken[kind] <= rule.count else items).append(record)
     return items, shots
 
 
@@ -90,13 +94,14 @@ def _from_train(
     return shown
 
 
-def _from_own_test(answered: Sequence[Record], rule: Rule, where: str) -> dict[str, tuple[Record, ...]]:
+def _from_own_test(items: Sequence[Record], rule: Rule, where: str) -> dict[str, tuple[Record, ...]]:
     """MERA does not draw again for an item that drew itself: it has no shot then, and no instruction."""
+    answered = [record for record in items if record.outputs]
     _enough(answered, rule, where, "", spare=1)
     stream, shown = random.Random(SEED), {}
-    for item in answered:
+    for item in items:
         if rule.draw == "mera":
-            drawn = stream.sample(list(answered), rule.count)
+            drawn = stream.sample(answered, rule.count)
             shown[item.id] = tuple(record for record in drawn if record.id != item.id)
         else:
             others = (record for record in answered if record.id != item.id)

@@ -118,6 +118,15 @@ class Suite:
         self.ignored += other.ignored
         self.digests |= other.digests
 
+    def take(self, task: Task, test: Split, train: Split | None, settings: Settings) -> None:
+        """Read the records of a task; it is refused by name when none has an answer. Raises `EvalError`."""
+        read = _with_records(task, test, train, settings)
+        if not read.test:
+            self.refused[task.name] = f"none of its {read.unanswered} records has an answer"
+            return
+        self.tasks.append(read)
+        self.digests |= {split.key: split.digest for split in (test, train) if split is not None}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -125,7 +134,8 @@ class Settings:
 
     `shots`: how many before each item, None = MERA's own number; drawn as `draw`. `limit` keeps the first
     items of each task, `pairs_per_phenomenon` the minimal pairs of each phenomenon. In the mode `generative`
-    MERA's choice tasks run as their twins, which write the answer.
+    MERA's choice tasks run as their twins, which write the answer. `ask_unanswered`: items without an answer
+    are asked too, for a submission; they are never scored.
     """
 
     shots: int | None = 0
@@ -133,6 +143,7 @@ class Settings:
     pairs_per_phenomenon: int | None = None
     mode: Mode = "choice"
     draw: shots_of.Draw = "first"
+    ask_unanswered: bool = False
 
 
 def load(
@@ -142,13 +153,14 @@ def load(
     pairs_per_phenomenon: int | None = None,
     mode: Mode = "choice",
     draw: shots_of.Draw = "first",
+    ask_unanswered: bool = False,
 ) -> Suite:
     """Read the suites in `folders` (absolute or resolvable paths, or `hub:NAME` for a data set of the hub).
 
     The settings are those of `Settings`. Raises `EvalError` on bad records (file, line, field), on a folder
     without any task, and on equal task names.
     """
-    settings = Settings(shots, limit, pairs_per_phenomenon, mode, draw)
+    settings = Settings(shots, limit, pairs_per_phenomenon, mode, draw, ask_unanswered)
     suite = Suite()
     for folder in folders:
         if str(folder).startswith(HUB):
@@ -176,8 +188,7 @@ def _load_folder(folder: Path, settings: Settings) -> Suite:
         if task is not None and test.refused:
             suite.refused[name] = test.refused
         elif task is not None:
-            suite.tasks.append(_with_records(task, test, train, settings))
-            suite.digests |= {split.key: split.digest for split in (test, train) if split is not None}
+            suite.take(task, test, train, settings)
         elif any(is_record(value) for _, value in test.rows()):
             known = "neither an index.json beside it nor evals/tasks/mera"
             suite.refused[name] = f"{known} says whether its answers are chosen or written"
@@ -193,8 +204,7 @@ def _load_hub(dataset: str, settings: Settings) -> Suite:
     for name in declarations.mera():
         task = describe(name, settings.mode)
         test, train = hub_splits(dataset, name)
-        suite.tasks.append(_with_records(task, test, train, settings))
-        suite.digests |= {split.key: split.digest for split in (test, train) if split is not None}
+        suite.take(task, test, train, settings)
     return suite
 
 
@@ -262,33 +272,31 @@ def _task(name: str, language: str, config: dict[str, Any], choices: Sequence[st
 
 
 def _with_records(task: Task, test: Split, train: Split | None, settings: Settings) -> Task:
+    """The task with its records, shots chosen; without items where none has an answer and none is asked."""
     shape = task.spec.get("answer", "text")
     records = check(test.rows(), test.label, shape)
-    answered = [record for record in records if record.outputs]
     _check_records(task, records)
     if task.spec.get("dialogue"):
         turns = dialogue.ordered(records, test.label)[: settings.limit]
         unanswered = sum(not record.outputs for record in turns)
         return replace(task, test=tuple(turns), unanswered=unanswered)
+    answered = [record for record in records if record.outputs]
+    unanswered = len(records) - len(answered)
+    items = records if settings.ask_unanswered else answered
+    if task.declared and not items:
+        return replace(task, unanswered=unanswered)
     rule = _rule(task, settings)
     pool = None
     if train is not None and rule.count and not rule.own_test:
-        pool = [record for record in check(train.rows(), train.label, shape) if record.outputs]
-    shown = shots_of.choose(answered, pool, rule, (train or test).label)
+        pool = check(train.rows(), train.label, shape)
+    shown = shots_of.choose(items, pool, rule, (train or test).label)
     if not shown.scored:
         raise EvalError(
             f"{test.label}: no answered record is left to score; add items or lower `evaluate.shots`"
         )
-    _check_records(
-        task, [*shown.fixed, *(shot for found in (shown.by_item or {}).values() for shot in found)]
-    )
-    return replace(
-        task,
-        test=shown.scored[: settings.limit],
-        shots=shown.fixed,
-        shown=shown.by_item,
-        unanswered=len(records) - len(answered),
-    )
+    _check_records(task, shown.shots)
+    test_records = shown.scored[: settings.limit]
+    return replace(task, test=test_records, shots=shown.fixed, shown=shown.by_item, unanswered=unanswered)
 
 
 def _rule(task: Task, settings: Settings) -> shots_of.Rule:

@@ -44,7 +44,7 @@ def outcomes(task: Task, answers: Sequence[Answer], folder: Path) -> dict[str, d
 
 
 def probabilities(folder: Path, texts: Sequence[str], seconds: Sequence[str] | None = None) -> Floats:
-    """Calibrated probability (N,) of the good class of one scorer. Raises `EvalError` when it is not there."""
+    """Calibrated probability (N,) of the good class of one scorer. Raises `EvalError` if it is missing."""
     import torch
 
     place, label = _calibration(folder), SCORERS[folder.name]
