@@ -40,7 +40,7 @@ class Limits:
     writes.
     """
 
-    seconds: float = 5.0
+    seconds: float = 15.0
     cpu_seconds: int = 4
     memory: int = 1 << 30
     output: int = 1 << 20

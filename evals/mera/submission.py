@@ -1,9 +1,9 @@
 """The zip that MERA's server scores, and what is wrong with one.
 
 The archive holds `<TaskName>.json` for every task: {"data": {"test": [{"outputs", "meta": {"id"}}]}}. USE's
-meta also has id_task and variant; ruTiE's has dialog_id and question_id and no id; ruEthics gives one answer for
-all five labels; code tasks give a list that holds ONE list with the results of every sample (sheet 1.5 and 1.8).
-What was generated goes into a second archive.
+meta also has id_task and variant; ruTiE's has dialog_id and question_id and no id; ruEthics gives one answer
+for all five labels; code tasks give a list that holds ONE list with the results of every sample (sheet 1.5
+and 1.8). What was generated goes into a second archive.
 """
 
 from __future__ import annotations
