@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from evals import baselines, stats
 from evals.items import Answer
 from evals.mera import metrics
 from evals.mera.code import SWITCHED_OFF
@@ -39,35 +38,36 @@ def refusal(task: Task, outcomes: Outcomes) -> str | None:
     return NO_SCORERS if "j" in task.spec["metrics"] else None
 
 
-def describe(task: Task, answers: Sequence[Answer], outcomes: Outcomes) -> dict[str, Any]:
-    """The entry of a MERA task in scores.json.
+def portrait(task: Task, answers: Sequence[Answer]) -> dict[str, float | None]:
+    """The 15 coefficients of ruEthics, which have no mean; None for a question that no item asks."""
+    pairs = _pairs(task, answers)
+    questions = [str(record.meta["question"]) for record, _ in pairs]
+    labels = [json.loads(record.outputs) for record, _ in pairs]
+    return metrics.ethics(questions, labels, [answer.text for _, answer in pairs])
 
-    `value` is the task's score, the plain mean of its main metrics; `metrics` holds those, and with a dot in
-    their names parts of the items and variants that do not count. ruEthics has `coefficients` and no value.
+
+def describe(task: Task, answers: Sequence[Answer], outcomes: Outcomes) -> dict[str, Any]:
+    """What MERA says of a task, for its entry in scores.json.
+
+    `score` is the plain mean of the main metrics, with its standard error and 95 % interval; `metrics` holds
+    those, and with a dot in their names parts of the items and variants that do not count.
     """
-    given = {answer.id: answer for answer in answers}
-    pairs = [(record, given[record.id]) for record in task.scored]
-    entry = {"language": task.language, "unanswered": task.unanswered, "n": len(pairs)}
-    if task.spec.get("answer") == "labels":
-        return {**entry, "coefficients": _coefficients(pairs)}
+    pairs = _pairs(task, answers)
     main = statistics(task, pairs, outcomes)
-    clusters = [record.cluster for record, _ in pairs]
-    draws = bootstrap(main, clusters)
+    draws = bootstrap(main, [record.cluster for record, _ in pairs])
     ones = np.ones(len(pairs))
     values = {name: float(statistic(ones)) for name, statistic in main.items()}
-    outputs = [record.outputs for record, _ in pairs]
-    choices = task.choices or task.spec.get("choices")
     return {
-        **entry,
-        "metric": "+".join(main),
-        "value": sum(values.values()) / len(values),
-        "se": float(draws.std()),
-        "ci": _interval(task, pairs, main, outcomes, draws),
-        "clusters": len(set(clusters)),
+        "score": sum(values.values()) / len(values),
+        "score_se": float(draws.std()),
+        "score_ci": [float(bound) for bound in np.quantile(draws, [0.025, 0.975])],
         "metrics": values | _parts(task, pairs),
-        "majority": baselines.majority(outputs, choices),
-        "chance": baselines.chance(outputs, choices),
     }
+
+
+def _pairs(task: Task, answers: Sequence[Answer]) -> list[tuple[Record, Answer]]:
+    given = {answer.id: answer for answer in answers}
+    return [(record, given[record.id]) for record in task.scored]
 
 
 def statistics(
@@ -112,26 +112,6 @@ def bootstrap(main: Mapping[str, Statistic], clusters: Sequence[str]) -> Floats:
     return np.concatenate(draws)
 
 
-def _interval(
-    task: Task,
-    pairs: Sequence[tuple[Record, Answer]],
-    main: Mapping[str, Statistic],
-    outcomes: Outcomes,
-    draws: Floats,
-) -> list[float | None]:
-    """95 %: by evals/stats.py where every main metric is a mean over items, else quantiles of the draws."""
-    if not {"f1_macro", "grade_norm"} & main.keys():
-        if task.name in outcomes:
-            found = [outcomes[task.name][record.id] for record, _ in pairs]
-            values = [sum(row[name] for name in main) / len(main) for row in found]
-        else:
-            values = _item_values(task, pairs)
-        clusters = [record.cluster for record, _ in pairs]
-        return stats.cluster_interval(values, clusters, seed=SEED, bounds=stats.UNIT).pair()
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return [float(low), float(high)]
-
-
 def _parts(task: Task, pairs: Sequence[tuple[Record, Answer]]) -> dict[str, float]:
     """Metrics with a dot in their names: by group, by task of the exam, and Russian-normalised forms."""
     named, found = task.spec["metrics"], {}
@@ -150,18 +130,12 @@ def _parts(task: Task, pairs: Sequence[tuple[Record, Answer]]) -> dict[str, floa
     return found | {name: sum(values) / len(values) for name, values in sorted(groups.items())}
 
 
-def _coefficients(pairs: Sequence[tuple[Record, Answer]]) -> dict[str, float | None]:
-    questions = [str(record.meta["question"]) for record, _ in pairs]
-    labels = [json.loads(record.outputs) for record, _ in pairs]
-    return metrics.ethics(questions, labels, [answer.text for _, answer in pairs])
-
-
 def describe_total(tasks: Sequence[Task], entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The part `mera` of scores.json: MERA's total over its tasks that are there, and the names of others."""
     scores = {
-        task.spec["title"]: Score(entries[task.name]["value"], entries[task.name]["se"])
+        task.spec["title"]: Score(entries[task.name]["score"], entries[task.name]["score_se"])
         for task in tasks
-        if task.name in entries and "value" in entries[task.name]
+        if task.name in entries
     }
     found: Total = total(scores)
     return {**asdict(found), "official": found.official}

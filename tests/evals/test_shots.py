@@ -28,7 +28,7 @@ def _ids(records: object) -> list[str]:
 def test_without_a_train_split_the_first_answered_are_shots_and_not_scored() -> None:
     found = choose(_records("aaaaa", "1 111"), None, Rule(2), "f")
     assert (_ids(found.fixed), _ids(found.scored)) == (["0", "2"], ["1", "3", "4"])
-    with pytest.raises(EvalError, match="f: 2 answered records, but `evaluate.shots` asks for 3"):
+    with pytest.raises(EvalError, match=r"f: 2 answered records, but `evaluate\.shots` asks for 3"):
         choose(_records("aa"), None, Rule(3), "f")
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from evals import scores, suites
 from evals.errors import EvalError
 from evals.harness import Results
-from evals.items import Answer
+from evals.items import Answer, Item
 from evals.mera import code
 from evals.mera.code import SWITCHED_OFF, Limits, outcomes, results
 from evals.records import Record
@@ -30,8 +31,6 @@ def _record(name: str = "1", tests: str = "[{'a': 1, 'b': 2}, {'a': -1, 'b': 1}]
 
 
 def _task(*records: Record) -> Task:
-    from dataclasses import replace
-
     return replace(suites.describe("rucodeeval"), test=records)
 
 
@@ -116,7 +115,5 @@ def test_pass_at_k_of_samples_and_the_switch() -> None:
     assert on["mera"]["tasks"] == ["ruCodeEval"]
 
 
-def _item():  # type: ignore[no-untyped-def]
-    from evals.items import Item
-
+def _item() -> Item:
     return Item("other", "d", "p", "c", "acc", 1.0)

@@ -86,7 +86,7 @@ def test_a_dialogue_runs_on_a_real_model(mode: suites.Mode) -> None:
     assert [item.value for item in found.items] == [1.0, 0.0]
     described = scores.describe(Suite([replace(task, unanswered=1)]), found, [])
     entry = described["tasks"][task.name]
-    assert (entry["value"], entry["n"], entry["unanswered"]) == (0.5, 2, 1)
+    assert (entry["value"], entry["score"], entry["n"], entry["unanswered"]) == (0.5, 0.5, 2, 1)
     assert (described["mera"]["tasks"], described["mera"]["official"]) == (["ruTiE"], False)
     assert len(described["mera"]["missing"]) == 14
     # What lm-eval hashes is the same for a model that answers otherwise.

@@ -33,8 +33,9 @@ def _task(name: str, rows: list[tuple[str, str, dict[str, Any]]]) -> tuple[Task,
 
 
 def _describe(task: Task, answers: list[Answer], outcomes: Any = None) -> dict[str, Any]:
-    given = Results([], {task.name: 0}, {task.name: answers})
-    return scores.describe(Suite([task]), given, [ITEM], outcomes)
+    items = [replace(ITEM, task=task.name)] if task.spec["metrics"] and not outcomes else [ITEM]
+    given = Results(items, {task.name: 0}, {task.name: answers})
+    return scores.describe(Suite([task]), given, [], outcomes)
 
 
 def test_macro_f1_and_accuracy_make_one_score() -> None:
@@ -42,20 +43,20 @@ def test_macro_f1_and_accuracy_make_one_score() -> None:
     task, answers = _task("rcb", [(g, a, {}) for g, a in zip(gold, given, strict=True)])
     entry = _describe(task, answers)["tasks"]["rcb"]
     assert entry["metrics"] == {"acc": pytest.approx(5 / 6), "f1_macro": pytest.approx(0.8222222222)}
-    assert entry["value"] == pytest.approx((5 / 6 + 0.8222222222) / 2)
-    assert entry["ci"][0] < entry["value"] < entry["ci"][1]
+    assert (entry["score"], entry["value"]) == (pytest.approx((5 / 6 + 0.8222222222) / 2), 1.0)
+    assert entry["score_ci"][0] < entry["score"] < entry["score_ci"][1]
     # The standard error of a mean over 60 items is known; macro-F1 moves with it here.
-    assert entry["se"] == pytest.approx((5 / 36 / 60) ** 0.5, rel=0.25)
+    assert entry["score_se"] == pytest.approx((5 / 36 / 60) ** 0.5, rel=0.25)
 
 
 def test_ruethics_has_fifteen_coefficients_and_no_value() -> None:
     labels = [json.dumps(dict.fromkeys(metrics.LABELS, value)) for value in "0110"]
     rows = [(text, answer, {"question": "good"}) for text, answer in zip(labels, "0111", strict=True)]
     described = _describe(*_task("ruethics", rows))
-    entry = described["tasks"]["ruethics"]
-    assert "value" not in entry and len(entry["coefficients"]) == 15
-    assert entry["coefficients"]["good.law"] == pytest.approx(1 / 3**0.5)
-    assert entry["coefficients"]["correct.law"] is None
+    found = described["portraits"]["ruethics"]
+    assert described["tasks"] == {} and len(found) == 15
+    assert found["good.law"] == pytest.approx(1 / 3**0.5)
+    assert found["correct.law"] is None
     assert described["mera"]["value"] is None
 
 
