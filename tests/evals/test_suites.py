@@ -148,6 +148,30 @@ def test_lcs_may_answer_outside_its_choices_others_not(tmp_path: Path) -> None:
         load([tmp_path])
 
 
+def test_a_meta_field_that_a_task_reads_must_be_there(tmp_path: Path) -> None:
+    _records(tmp_path / "ruhhh.jsonl", ["1", "2"])
+    with pytest.raises(EvalError, match=r"ruhhh\.jsonl:1: field `meta\.criteria` is missing; task `ruhhh`"):
+        load([tmp_path])
+
+
+def test_choice_tasks_have_a_generative_twin_and_written_ones_have_not(tmp_path: Path) -> None:
+    _records(tmp_path / "bps.jsonl", ["1", "0"])
+    _records(tmp_path / "rumodar.jsonl", ["11", "12"])
+    found = _names(load([tmp_path], mode="generative").tasks)
+    assert set(found) == {"bps_gen", "rumodar"}
+    assert (found["bps_gen"].kind, found["bps_gen"].choices) == ("generate", None)
+    assert declarations.declaration("rumodar_gen") is None
+
+
+def test_a_closed_test_is_refused_and_asked_for_a_submission(tmp_path: Path) -> None:
+    _records(tmp_path / "bps.jsonl", ["", ""])
+    _records(tmp_path / "simplear.jsonl", ["", "1", "2", "3"])
+    assert load([tmp_path]).refused == {"bps": "none of its 2 records has an answer"}
+    asked = _names(load([tmp_path], ask_unanswered=True).tasks)
+    assert (len(asked["bps"].test), asked["bps"].scored) == (2, ())
+    assert (len(asked["simplear"].test), len(asked["simplear"].scored)) == (4, 3)
+
+
 def test_minimal_pairs_are_capped_per_phenomenon_whatever_their_order(tmp_path: Path) -> None:
     rows = [
         {"id": str(i), "good": f"он шёл {i}", "bad": f"он шла {i}", "phenomenon": "AB"[i % 2], "level": "x"}
