@@ -48,7 +48,8 @@ class _Told:
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         self.batches.append([request.arguments[0] for request in requests])
-        best = [" 2" if "Ответ: 1\n\nВопрос" in text[-120:] else " 1" for text in self.batches[-1]]
+        ones = [text.rpartition("\n\n")[0].endswith("Ответ: 1") for text in self.batches[-1]]
+        best = [" 2" if one else " 1" for one in ones]
         return [(float(r.arguments[1] == b), True) for r, b in zip(requests, best, strict=True)]
 
 

@@ -104,7 +104,15 @@ def _scorer(folder: Path, words: list[str]) -> None:
     }
     BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(len(vocabulary), 16, 1, 2, 32, max_position_embeddings=32, num_labels=2)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        num_labels=2,
+    )
     BertForSequenceClassification(config).save_pretrained(folder)
     (folder / "calibration.json").write_text(json.dumps({"x": [0.0, 1.0], "y": [0.0, 0.5]}))
 
