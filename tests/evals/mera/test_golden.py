@@ -63,6 +63,7 @@ def test_prompts_are_those_of_mera(
     for row in rows:
         task = _prepared(suites.describe(row["task"]), row, records)
         where = f"{row['task']} {row['item_id']} {row['mode']}"
+        asked: list[Any]
         if task.spec.get("dialogue"):
             context = dialogue.prompt(task.layout, task.test[0], task.shots, row["earlier_answers"])
             asked = [(context, f" {choice}") for choice in task.choices or ()]

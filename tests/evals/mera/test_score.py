@@ -96,7 +96,11 @@ def test_the_total_has_the_interval_of_independent_tasks() -> None:
 
 def _scorer(folder: Path, words: list[str]) -> None:
     import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        BertTokenizerFast,  # type: ignore[attr-defined]
+    )
 
     folder.mkdir(parents=True)
     vocabulary = {
@@ -104,7 +108,7 @@ def _scorer(folder: Path, words: list[str]) -> None:
     }
     BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(
+    config = BertConfig(  # type: ignore[call-arg]
         vocab_size=len(vocabulary),
         hidden_size=16,
         num_hidden_layers=1,

@@ -19,7 +19,7 @@ from evals.mera.metrics import LABELS
 from evals.records import Record
 from evals.suites import Task
 
-META = {
+META: dict[str, dict[str, Any]] = {
     "use": {"id_task": "16", "variant": 3, "score": 2, "type": "text"},
     "rutie": {"dialog_id": 0, "question_id": 0},
 }
