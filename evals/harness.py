@@ -15,13 +15,15 @@ import json
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from evals import tasks as declarations
 from evals.errors import EvalError
-from evals.items import Item
+from evals.items import Answer, Item
+from evals.mera import answers as read_as
+from evals.mera import dialogue, metrics
 from evals.records import Record
 from evals.suites import Task
 
@@ -32,11 +34,14 @@ NEW_TOKENS = 24
 @dataclass
 class Results:
     """`items` in the order of tasks and records; `cut`: task -> prompts that were too long and lost their
-    beginning.
+    beginning; `answers`: task -> what was answered, in the order of its records; `refused`: task -> why it
+    was not asked.
     """
 
     items: list[Item] = field(default_factory=list)
     cut: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 Advance = Callable[[int], None]
@@ -89,30 +94,51 @@ def run(lm: Any, tasks: Sequence[Task], advance: Advance = lambda _: None) -> Re
     Raises `EvalError` when a log-probability is not finite, or when two documents of a task have the same
     hash.
     """
+    results = Results(refused=_too_long(lm, tasks))
+    tasks = [task for task in tasks if task.name not in results.refused]
     if not tasks:
-        return Results()
+        return results
     with quiet():
         from lm_eval.evaluator import evaluate
 
         seed_everything()
+        asked = dialogue.Dialogues(lm, _dialogues(tasks))
         loaded = declarations.manager().load([configured(task) for task in tasks])
         with _advancing(lm, advance):
-            output = evaluate(lm=lm, task_dict=loaded, bootstrap_iters=0, log_samples=True)
-    results = Results()
+            output = evaluate(lm=asked, task_dict=loaded, bootstrap_iters=0, log_samples=True)
     for task in tasks:
         samples = output["samples"][task.name]
-        results.items += _items(task, samples)
-        results.cut[task.name] = _cut(lm, task, samples)
+        results.answers[task.name] = [_answer(task, sample) for sample in samples]
+        results.items += _items(task, samples, results.answers[task.name])
+        results.cut[task.name] = _cut(lm, task, samples, asked.asked)
     return results
+
+
+def _too_long(lm: Any, tasks: Sequence[Task]) -> dict[str, str]:
+    """Tasks whose answers could take more than half of what the model can hold."""
+    refused = {}
+    for task in tasks:
+        room = 0 if task.kind == "choice" else int(task.config["generation_kwargs"]["max_gen_toks"])
+        if 2 * room > lm.max_length:
+            refused[task.name] = f"answers may take {room} tokens, and the model holds {lm.max_length} in all"
+    return refused
+
+
+def _dialogues(tasks: Sequence[Task]) -> dict[str, dialogue.Turns]:
+    return {
+        task.name: dialogue.Turns(task.layout, task.test, task.choices, task.spec["twin"])
+        for task in tasks
+        if task.spec.get("dialogue")
+    }
 
 
 def configured(task: Task) -> Any:
     """The task as lm-eval's own object: its YAML plus choices, prompts, data and shots."""
     import datasets
-    from lm_eval.api.task import ConfigurableTask
 
     base = task.config
-    rows = {"test": datasets.Dataset.from_list([_doc(record) for record in task.test])}
+    rows = {"test": datasets.Dataset.from_list([_doc(task, record) for record in task.test])}
+    shots = list({shot.id: shot for record in task.test for shot in task.before(record)}.values())
     prompts = _Prompts(task, {record.id: record for record in task.test})
     config = {
         **base,
@@ -125,15 +151,49 @@ def configured(task: Task) -> Any:
         config |= {"doc_to_choice": prompts.continuations, "doc_to_target": prompts.gold}
     elif task.choices is not None:
         config["doc_to_choice"] = list(task.choices)
-    if task.shots:
+    if task.declared:
+        config["doc_to_target"] = prompts.target
+    if shots:
         # Ids are unique within a split only.
-        shown = _Prompts(task, {record.id: record for record in task.shots})
-        rows["train"] = datasets.Dataset.from_list([_doc(record) for record in task.shots])
+        shown = _Prompts(task, {record.id: record for record in shots})
+        rows["train"] = datasets.Dataset.from_list([_doc(task, record) for record in shots])
         config["fewshot_split"] = "train"
         config["fewshot_config"] = {**base["fewshot_config"], "doc_to_text": shown.shot}
         if task.options is not None:
             config["fewshot_config"]["doc_to_choice"] = shown.continuations
-    return ConfigurableTask(config=config)
+        if task.declared:
+            config["fewshot_config"]["doc_to_target"] = shown.target
+    return _item_task()(task, config)
+
+
+@functools.cache
+def _item_task() -> Any:
+    """lm-eval's task with shots that may differ from item to item; its samplers never see the item."""
+    from lm_eval.api.samplers import ContextSampler
+    from lm_eval.api.task import ConfigurableTask
+
+    class Fixed(ContextSampler):
+        def sample(self, **_: Any) -> Any:
+            return self.df
+
+    class ItemTask(ConfigurableTask):
+        def __init__(self, task: Task, config: dict[str, Any]) -> None:
+            super().__init__(config=config)
+            rows = {doc["id"]: doc for doc in self.dataset.get("train", [])}
+            self._shots = {
+                record.id: [
+                    {**rows[shot.id], "turn": place} for place, shot in enumerate(task.before(record))
+                ]
+                for record in task.test
+            }
+
+        def fewshot_context(self, doc: dict[str, Any], num_fewshot: int, **settings: Any) -> Any:
+            del num_fewshot  # lm-eval knows one number for all items
+            shots = self._shots[doc["id"]]
+            self.sampler = Fixed(shots)
+            return super().fewshot_context(doc, num_fewshot=len(shots), **settings)
+
+    return ItemTask
 
 
 @dataclass(frozen=True)
@@ -145,12 +205,16 @@ class _Prompts:
 
     def item(self, doc: dict[str, Any]) -> str:
         layout, record = self.task.layout, self.records[doc["id"]]
-        return layout.later_turn(record) if self.task.shots else layout.full(record)
+        if self.task.spec.get("dialogue"):
+            return dialogue.template(record)
+        return layout.later_turn(record) if self.task.framed else layout.full(record)
 
     def shot(self, doc: dict[str, Any]) -> str:
         layout, record = self.task.layout, self.records[doc["id"]]
-        first = record.id == self.task.shots[0].id
-        return layout.first_shot(record) if first else layout.later_turn(record)
+        return layout.later_turn(record) if doc["turn"] else layout.first_shot(record)
+
+    def target(self, doc: dict[str, Any]) -> str:
+        return metrics.target(self.task.spec, self.records[doc["id"]])
 
     def continuations(self, doc: dict[str, Any]) -> list[str]:
         return self.task.continuations(self.records[doc["id"]])
@@ -159,43 +223,62 @@ class _Prompts:
         return (self.task.choices or ()).index(doc["outputs"])
 
 
-def _doc(record: Record) -> dict[str, str]:
+def _doc(task: Task, record: Record) -> dict[str, str]:
     """What lm-eval hashes: the record itself, not the prompt made of it. Inputs of any shape become JSON
-    text.
+    text, and so do the meta fields that the task reads.
     """
     inputs = json.dumps(record.inputs, ensure_ascii=False, sort_keys=True)
-    return {
+    doc = {
         "id": record.id,
         "cluster": record.cluster,
         "instruction": record.instruction,
         "inputs": inputs,
         "outputs": record.outputs,
     }
+    if named := task.spec.get("meta"):
+        doc["meta"] = json.dumps({name: record.meta[name] for name in named}, ensure_ascii=False)
+    return doc
 
 
-def _items(task: Task, samples: list[dict[str, Any]]) -> list[Item]:
-    items: list[Item] = []
-    for sample in samples:
-        doc = sample["doc"]
-        if task.kind == "choice" and not all(math.isfinite(value) for value, _ in sample["filtered_resps"]):
+def _answer(task: Task, sample: dict[str, Any]) -> Answer:
+    """What the model answered to one item, read as its task reads it."""
+    name = sample["doc"]["id"]
+    if task.kind == "choice":
+        logprobs = tuple(float(value) for value, _ in sample["filtered_resps"])
+        if not all(math.isfinite(value) for value in logprobs):
             raise EvalError(
-                f"task `{task.name}`, item {doc['id']}: the model gives a log-probability that is not finite;"
+                f"task `{task.name}`, item {name}: the model gives a log-probability that is not finite;"
                 " its weights are broken"
             )
-        value = float(sample[task.metric])
-        items.append(
-            Item(task.name, sample["doc_hash"], sample["prompt_hash"], doc["cluster"], task.metric, value)
-        )
-    if len({item.doc_hash for item in items}) < len(items):
+        return Answer(name, read_as.likeliest(logprobs, task.choices or ()), logprobs=logprobs)
+    written = tuple(str(text) for text in sample["resps"][0])
+    twin = task.spec.get("choices") and task.spec["twin"]
+    text = read_as.choice(twin, written[0]) if twin else read_as.written(written[0])
+    return Answer(name, text, written=written)
+
+
+def _items(task: Task, samples: list[dict[str, Any]], answered: Sequence[Answer]) -> list[Item]:
+    records = {record.id: record for record in task.scored}
+    items: list[Item] = []
+    for sample, given in zip(samples, answered, strict=True):
+        if given.id not in records:
+            continue
+        value: tuple[str, float] | None = (task.metric, float(sample[task.metric]))
+        if task.declared:
+            value = metrics.item_value(task.spec, records[given.id], given)
+        if value is not None:
+            head = (task.name, sample["doc_hash"], sample["prompt_hash"], sample["doc"]["cluster"])
+            items.append(Item(*head, *value))
+    if len({sample["doc_hash"] for sample in samples}) < len(samples):
         raise EvalError(
             f"task `{task.name}`: two records are equal, so results could not be paired; remove one"
         )
     return items
 
 
-def _cut(lm: Any, task: Task, samples: list[dict[str, Any]]) -> int:
+def _cut(lm: Any, task: Task, samples: list[dict[str, Any]], asked: Mapping[tuple[str, str], str]) -> int:
     """How many prompts did not fit and lost their beginning."""
-    contexts = [sample["arguments"][0][0] for sample in samples]
+    contexts = [asked.get((task.name, sample["doc"]["id"]), sample["arguments"][0][0]) for sample in samples]
     if task.choices is not None:
         ends = [max((pair[1] for pair in sample["arguments"]), key=len) for sample in samples]
         contexts = [context + end for context, end in zip(contexts, ends, strict=True)]

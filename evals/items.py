@@ -1,4 +1,4 @@
-"""The per-item result that every score, interval and paired test is made of."""
+"""The per-item results that every score, interval and paired test is made of."""
 
 from __future__ import annotations
 
@@ -15,3 +15,15 @@ class Item:
     cluster: str
     metric: str
     value: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered to the item `id`: `text` as its task reads it; `logprobs` of the choices, in
+    their order, or what was `written`, once for every sample.
+    """
+
+    id: str
+    text: str
+    logprobs: tuple[float, ...] = ()
+    written: tuple[str, ...] = ()

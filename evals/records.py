@@ -1,8 +1,8 @@
 """Records in MERA's form and the prompts made of them.
 
 A record is one JSON object: `instruction` (a template with `{field}` places), `inputs` (object or string),
-`outputs` (the answer) and `meta` (`id`, and `cluster`: items that depend on one fact share it). MERA: arXiv
-2401.04531, section 3.
+`outputs` (the answer) and `meta` (`id`, or `dialog_id` and `question_id`; `cluster`: items that depend on one
+fact share it). MERA: arXiv 2401.04531, section 3.
 """
 
 from __future__ import annotations
@@ -11,20 +11,29 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evals.errors import EvalError
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _FIELDS = ("instruction", "inputs", "outputs", "meta")
+# The shape of an answer: text; a list of texts (the outcomes of a program's tests); an object of labels.
+AnswerShape = Literal["text", "list", "labels"]
+_SHAPES: dict[str, tuple[type, str]] = {
+    "text": (str, "text"),
+    "list": (list, "a list of texts"),
+    "labels": (dict, "an object of labels"),
+}
 
 
 @dataclass(frozen=True)
 class Record:
-    """One item of a task. `outputs` is empty when the item has no answer; `where` is its file and line."""
+    """One item of a task. `outputs` is empty when the item has no answer, and JSON text when the answer is
+    a list or an object; `where` is its file and line; `meta` is all of the record's own.
+    """
 
     instruction: str
     inputs: str | dict[str, str]
@@ -32,6 +41,7 @@ class Record:
     id: str
     cluster: str
     where: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     def fill(self, template: str) -> str:
         """`template` with its places filled from the inputs; see `fill`."""
@@ -66,13 +76,17 @@ def fill(template: str, inputs: str | dict[str, str], where: str) -> str:
 class Layout:
     """How the prompts of one task look (MERA v1.2, checked against its own code: data/mera_golden).
 
-    `strip`: whether a filled instruction loses its outer blanks. `frame`: the short form that stands for
-    every turn but the first when shots are shown; without one every turn carries its full instruction.
-    `shot_suffix`: what is appended to the instruction of the first shot.
+    `strip`, `strip_shot`: whether a filled instruction loses its outer blanks as an item and as a first shot.
+    `frame`: the short form that stands for every turn but the first when shots are shown; without one every
+    turn carries its full instruction; several by the value of the meta field `frame_by`. `frame_strip`: which
+    outer blanks a filled frame loses. `shot_suffix`: what is appended to the instruction of the first shot.
     """
 
     strip: bool = True
-    frame: str | None = None
+    strip_shot: bool = True
+    frame: str | Mapping[str, str] | None = None
+    frame_by: str | None = None
+    frame_strip: Literal["both", "left", "none"] = "both"
     shot_suffix: str = ""
 
     def full(self, record: Record) -> str:
@@ -82,11 +96,25 @@ class Layout:
 
     def first_shot(self, record: Record) -> str:
         """The prompt of the first shot."""
-        return record.fill(record.instruction) + self.shot_suffix if self.shot_suffix else self.full(record)
+        text = record.fill(record.instruction)
+        return (text.strip() if self.strip_shot else text) + self.shot_suffix
 
     def later_turn(self, record: Record) -> str:
-        """The prompt of any turn after the first shot, the tested item included."""
-        return self.full(record) if self.frame is None else record.fill(self.frame).strip()
+        """The prompt of any turn after the first shot, the tested item included. Raises `EvalError`."""
+        if self.frame is None:
+            return self.full(record)
+        text = record.fill(self._frame(self.frame, record))
+        return {"both": text.strip(), "left": text.lstrip(), "none": text}[self.frame_strip]
+
+    def _frame(self, frame: str | Mapping[str, str], record: Record) -> str:
+        if isinstance(frame, str):
+            return frame
+        kind = str(record.meta.get(str(self.frame_by)))
+        if kind not in frame:
+            raise EvalError(
+                f"{record.where}: meta.{self.frame_by} is `{kind}`; this task knows {', '.join(frame)}"
+            )
+        return frame[kind]
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
@@ -115,59 +143,87 @@ def _json(line: str, path: Path, number: int) -> Any:
         raise EvalError(f"{path}: line {number} is not JSON ({found})") from error
 
 
-def read_records(path: Path) -> list[Record]:
-    """All records of a file, in its order.
+def read_records(path: Path, shape: AnswerShape = "text") -> list[Record]:
+    """All records of a file, in its order. Raises `EvalError` as `check`."""
+    return check(read_jsonl(path), str(path), shape)
 
-    Raises `EvalError` that names file, line and field when a field is missing or of a wrong type, when two
-    records share an id, or when the file holds no record.
+
+def check(rows: Iterable[tuple[str, Any]], source: str, shape: AnswerShape = "text") -> list[Record]:
+    """All records of (place, JSON value) pairs, in their order; `source` names the split.
+
+    Raises `EvalError` that names place and field when a field is missing or of a wrong type, when two
+    records share an id, or when there is no record.
     """
     records: list[Record] = []
     seen: dict[str, str] = {}
-    for where, value in read_jsonl(path):
-        record = parse(value, where)
+    for where, value in rows:
+        record = parse(value, where, shape)
         if record.id in seen:
             raise EvalError(
-                f"{path}: {where} and {seen[record.id]} share meta.id {record.id}; make ids unique"
+                f"{source}: {where} and {seen[record.id]} share meta.id {record.id}; make ids unique"
             )
         seen[record.id] = where
         records.append(record)
     if not records:
-        raise EvalError(f"{path}: the split is empty; a task needs at least one record")
+        raise EvalError(f"{source}: the split is empty; a task needs at least one record")
     return records
 
 
-def parse(value: Any, where: str) -> Record:
+def parse(value: Any, where: str, shape: AnswerShape = "text") -> Record:
     """Check one JSON value against the schema. Raises `EvalError` naming `where` and the field."""
     if not isinstance(value, dict):
         raise EvalError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    for field in _FIELDS:
-        if field not in value:
-            raise EvalError(f"{where}: field `{field}` is missing; a record has {', '.join(_FIELDS)}")
-    meta, inputs = value["meta"], value["inputs"]
-    if not isinstance(meta, dict) or meta.get("id") is None:
-        raise EvalError(f"{where}: field `meta.id` is missing; every record needs an id")
+    for name in _FIELDS:
+        if name not in value:
+            raise EvalError(f"{where}: field `{name}` is missing; a record has {', '.join(_FIELDS)}")
     if not isinstance(value["instruction"], str):
         raise EvalError(
             f"{where}: field `instruction` is {type(value['instruction']).__name__}, expected text"
         )
-    if not isinstance(value["outputs"], str):
-        raise EvalError(f"{where}: field `outputs` is {type(value['outputs']).__name__}, expected text")
+    meta, inputs = value["meta"], value["inputs"]
+    record_id = _id(meta, where)
+    outputs = _answer(value["outputs"], shape, where)
     if isinstance(inputs, dict):
         inputs = {
             str(name): item if isinstance(item, str) else json.dumps(item) for name, item in inputs.items()
         }
     elif not isinstance(inputs, str):
         raise EvalError(f"{where}: field `inputs` is {type(inputs).__name__}, expected an object or text")
-    record_id = str(meta["id"])
     cluster = meta.get("cluster")
     return Record(
         value["instruction"],
         inputs,
-        value["outputs"],
+        outputs,
         record_id,
         record_id if cluster is None else str(cluster),
         where,
+        meta,
     )
+
+
+def _id(meta: Any, where: str) -> str:
+    """`meta.id`, or the places of a turn in its dialogue where a record has no other id."""
+    if isinstance(meta, dict):
+        if meta.get("id") is not None:
+            return str(meta["id"])
+        if meta.get("dialog_id") is not None and meta.get("question_id") is not None:
+            return f"{meta['dialog_id']}:{meta['question_id']}"
+    raise EvalError(f"{where}: field `meta.id` is missing; every record needs an id")
+
+
+def _answer(outputs: Any, shape: AnswerShape, where: str) -> str:
+    """`outputs` as text; a list or an object becomes JSON text, or nothing where all of it is withheld."""
+    expected, words = _SHAPES[shape]
+    if isinstance(outputs, str) and not outputs:
+        return ""
+    if not isinstance(outputs, expected) or not isinstance(outputs, (str, list, dict)):
+        raise EvalError(f"{where}: field `outputs` is {type(outputs).__name__}, expected {words}")
+    if isinstance(outputs, str):
+        return outputs
+    values: list[Any] = list(outputs.values() if isinstance(outputs, dict) else outputs)
+    if wrong := [item for item in values if not isinstance(item, str)]:
+        raise EvalError(f"{where}: field `outputs` holds {type(wrong[0]).__name__}, expected {words}")
+    return json.dumps(outputs, ensure_ascii=False) if any(values) else ""
 
 
 def is_record(value: Any) -> bool:

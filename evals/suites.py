@@ -1,38 +1,42 @@
-"""Which tasks a suite gives: the embedded world's, a folder in MERA's form, or minimal pairs.
+"""Which tasks a suite gives: the embedded world's, a folder in MERA's form, MERA's data set on the hub, or
+minimal pairs.
 
-A folder in MERA's form holds `<task>/test.jsonl` (and `train.jsonl`), or `<task>.jsonl`. What a task is
-(choices, metric, layout) says its `index.json` or, for MERA's own tasks, evals/tasks/mera. A task that
-neither describes is refused by name, never guessed.
+A folder in MERA's form holds `<task>/test.jsonl` (and `train.jsonl` or `public_test.jsonl`), or
+`<task>.jsonl`. What a task is (choices, metric, layout) says its `index.json` or, for MERA's own tasks,
+evals/tasks/mera. A task that neither describes is refused by name, never guessed.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from evals import shots as shots_of
 from evals import tasks as declarations
 from evals.errors import EvalError
+from evals.mera import dialogue
 from evals.minimal_pairs import PAIR_FILES, Pair, read_pairs
-from evals.records import Layout, Record, is_record, read_jsonl, read_records
+from evals.records import Layout, Record, check, is_record
+from evals.sources import HUB, Split, digest, folder_splits, hub_splits
 
+_LAYOUT = tuple(place.name for place in fields(Layout))
 METRICS = {"choice": "acc", "generate": "exact_match"}
-NEEDS_OWN_MACHINE = {
-    "rutie": "it is one dialogue in which every turn shows the model's own earlier answers; not built yet",
-    "ruethics": "five labels an item and 15 correlations, never one score; not built yet",
-}
+Mode = Literal["choice", "generative"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task ready to run. `test` is what is scored, `shots` what is shown before each item.
+    """One task ready to run. `test` is what is asked, `shots` what is shown before each item, or `shown`
+    before each by the item's id.
 
     `choices` are the possible outputs. In the cloze formulation `options` names, in the same order, the
     fields of `inputs` whose texts stand for them as continuations: small models cannot bind letters to
     options (OLMES, arXiv 2406.08446, section 3); without `options` the choices themselves are continuations.
-    `unanswered`: records left out for having no answer. `declared`: it has a YAML in evals/tasks/mera.
+    `unanswered`: records left out for having no answer. `declared`: it has a YAML in evals/tasks/mera, whose
+    `metadata` are `spec`; a twin of those is written out and has `choices` in its spec alone.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Task:
     unanswered: int = 0
     declared: bool = False
     options: tuple[str, ...] | None = None
+    shown: Mapping[str, tuple[Record, ...]] | None = None
+    spec: Mapping[str, Any] = field(default_factory=dict)
 
     def continuations(self, record: Record) -> list[str]:
         """What a model may answer to `record`, in the order of `choices`. Raises `EvalError`."""
@@ -69,6 +75,20 @@ class Task:
         """Its YAML, functions resolved: its own, or the template of its kind."""
         own = declarations.declaration(self.name) if self.declared else None
         return own or declarations.template(self.kind)
+
+    @property
+    def scored(self) -> tuple[Record, ...]:
+        """The items that have an answer: all but some turns of a dialogue, which are asked all the same."""
+        return tuple(record for record in self.test if record.outputs)
+
+    def before(self, record: Record) -> tuple[Record, ...]:
+        """The shots shown before an item."""
+        return self.shots if self.shown is None else self.shown[record.id]
+
+    @property
+    def framed(self) -> bool:
+        """Whether an item stands in its task's short frame, because shots carry the instruction."""
+        return bool(self.shots) or self.shown is not None
 
 
 @dataclass
@@ -98,19 +118,55 @@ class Suite:
         self.ignored += other.ignored
         self.digests |= other.digests
 
+    def take(self, task: Task, test: Split, train: Split | None, settings: Settings) -> None:
+        """Read the records of a task; it is refused by name when none has an answer. Raises `EvalError`."""
+        read = _with_records(task, test, train, settings)
+        if not read.test:
+            self.refused[task.name] = f"none of its {read.unanswered} records has an answer"
+            return
+        self.tasks.append(read)
+        self.digests |= {split.key: split.digest for split in (test, train) if split is not None}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a suite is read with.
+
+    `shots`: how many before each item, None = MERA's own number; drawn as `draw`. `limit` keeps the first
+    items of each task, `pairs_per_phenomenon` the minimal pairs of each phenomenon. In the mode `generative`
+    MERA's choice tasks run as their twins, which write the answer. `ask_unanswered`: items without an answer
+    are asked too, for a submission; they are never scored.
+    """
+
+    shots: int | None = 0
+    limit: int | None = None
+    pairs_per_phenomenon: int | None = None
+    mode: Mode = "choice"
+    draw: shots_of.Draw = "first"
+    ask_unanswered: bool = False
+
 
 def load(
-    folders: Iterable[Path], shots: int = 0, limit: int | None = None, pairs_per_phenomenon: int | None = None
+    folders: Iterable[Path | str],
+    shots: int | None = 0,
+    limit: int | None = None,
+    pairs_per_phenomenon: int | None = None,
+    mode: Mode = "choice",
+    draw: shots_of.Draw = "first",
+    ask_unanswered: bool = False,
 ) -> Suite:
-    """Read the suites in `folders` (absolute or resolvable paths).
+    """Read the suites in `folders` (absolute or resolvable paths, or `hub:NAME` for a data set of the hub).
 
-    `limit` keeps the first items of each task, `pairs_per_phenomenon` the minimal pairs of each phenomenon.
-    Raises `EvalError` on bad records (file, line, field), on a folder without any task, and on equal task
-    names.
+    The settings are those of `Settings`. Raises `EvalError` on bad records (file, line, field), on a folder
+    without any task, and on equal task names.
     """
+    settings = Settings(shots, limit, pairs_per_phenomenon, mode, draw, ask_unanswered)
     suite = Suite()
     for folder in folders:
-        suite.add(_load_folder(folder.resolve(), shots, limit, pairs_per_phenomenon))
+        if str(folder).startswith(HUB):
+            suite.add(_load_hub(str(folder).removeprefix(HUB), settings))
+        else:
+            suite.add(_load_folder(Path(folder).resolve(), settings))
     if not suite.tasks and not suite.pairs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(suite.refused.items()))
         raise EvalError(
@@ -119,50 +175,43 @@ def load(
     return suite
 
 
-def _load_folder(folder: Path, shots: int, limit: int | None, pairs_per_phenomenon: int | None) -> Suite:
+def _load_folder(folder: Path, settings: Settings) -> Suite:
     if not folder.is_dir():
         raise EvalError(f"{folder}: no such folder; mend `evaluate.suites` in params.yaml")
     suite = Suite()
     for pair_file in sorted({found for name in PAIR_FILES for found in folder.glob(name)}):
-        suite.pairs += read_pairs(pair_file, pairs_per_phenomenon)
+        suite.pairs += read_pairs(pair_file, settings.pairs_per_phenomenon)
         suite.digests[pair_file.name] = digest(pair_file)
-    for name, (test, train) in _splits(folder).items():
-        task = _describe(name, folder)
-        if name.lower() in NEEDS_OWN_MACHINE:
-            suite.refused[name] = NEEDS_OWN_MACHINE[name.lower()]
+    splits = folder_splits(folder)
+    for name, (test, train) in splits.items():
+        task = _describe(name, folder, settings.mode)
+        if task is not None and test.refused:
+            suite.refused[name] = test.refused
         elif task is not None:
-            suite.tasks.append(_with_records(task, test, train, shots, limit))
-            suite.digests |= {
-                f"{name}/{path.name}": digest(path) for path in (test, train) if path is not None
-            }
-        elif any(is_record(value) for _, value in read_jsonl(test)):
+            suite.take(task, test, train, settings)
+        elif any(is_record(value) for _, value in test.rows()):
             known = "neither an index.json beside it nor evals/tasks/mera"
             suite.refused[name] = f"{known} says whether its answers are chosen or written"
         else:
-            suite.ignored.append(test.name)
-    for name in sorted(_index(folder).keys() - _splits(folder).keys()):
+            suite.ignored.append(f"{name}.jsonl")
+    for name in sorted(_index(folder).keys() - splits.keys()):
         suite.refused[name] = f"{folder.name}/index.json names it, but its test.jsonl is missing"
     return suite
 
 
-def _splits(folder: Path) -> dict[str, tuple[Path, Path | None]]:
-    """Task name -> (test file, train file or None), sorted by name."""
-    found: dict[str, tuple[Path, Path | None]] = {}
-    for path in folder.glob("*.jsonl"):
-        if not any(path.match(pattern) for pattern in PAIR_FILES):
-            found[path.stem] = (path, None)
-    for path in folder.glob("*/test.jsonl"):
-        train = path.with_name("train.jsonl")
-        found[path.parent.name] = (path, train if train.exists() else None)
-    return dict(sorted(found.items()))
+def _load_hub(dataset: str, settings: Settings) -> Suite:
+    suite = Suite()
+    for name in declarations.mera():
+        task = describe(name, settings.mode)
+        test, train = hub_splits(dataset, name)
+        suite.take(task, test, train, settings)
+    return suite
 
 
 def _index(folder: Path) -> dict[str, Any]:
     path = folder / "index.json"
     if not path.is_file():
         return {}
-    import json
-
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -172,7 +221,7 @@ def _index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _describe(name: str, folder: Path) -> Task | None:
+def _describe(name: str, folder: Path, mode: Mode) -> Task | None:
     """The task without its records, from the folder's index or from evals/tasks; None if neither has it."""
     entry = _index(folder).get(name)
     if entry is not None:
@@ -190,12 +239,18 @@ def _describe(name: str, folder: Path) -> Task | None:
             raise EvalError(f"{where}: metric `{entry['metric']}` is not built for type {entry['type']}")
         task = _task(name, entry["language"], template, choices)
         return replace(task, options=tuple(options) if options else None)
+    return None if declarations.declaration(name) is None else describe(name, mode)
+
+
+def describe(name: str, mode: Mode = "choice") -> Task:
+    """A task of evals/tasks/mera without its records, or in the mode `generative` its twin."""
+    twin = name + declarations.TWIN
+    if mode == "generative" and declarations.declaration(twin) is not None:
+        name = twin
     config = declarations.declaration(name)
-    return (
-        None
-        if config is None
-        else replace(_task(name, "ru", config, config.get("doc_to_choice")), declared=True)
-    )
+    if config is None:
+        raise EvalError(f"task `{name}`: evals/tasks/mera declares no such task")
+    return replace(_task(name, "ru", config, config.get("doc_to_choice")), declared=True)
 
 
 def _task(name: str, language: str, config: dict[str, Any], choices: Sequence[str] | None) -> Task:
@@ -203,52 +258,69 @@ def _task(name: str, language: str, config: dict[str, Any], choices: Sequence[st
     kind: Literal["choice", "generate"] = (
         "choice" if config["output_type"] == "multiple_choice" else "generate"
     )
-    layout = Layout(metadata.get("strip", True), metadata.get("frame"), metadata.get("shot_suffix", ""))
+    given = {key: metadata[key] for key in _LAYOUT if key in metadata}
     return Task(
         name=name,
         language=language,
         kind=kind,
         choices=tuple(choices) if choices else None,
-        layout=layout,
+        layout=Layout(**given),
         version=str(metadata.get("version", 1)),
         test=(),
+        spec=metadata,
     )
 
 
-def _with_records(task: Task, test: Path, train: Path | None, shots: int, limit: int | None) -> Task:
-    records = read_records(test)
+def _with_records(task: Task, test: Split, train: Split | None, settings: Settings) -> Task:
+    """The task with its records, shots chosen; without items where none has an answer and none is asked."""
+    shape = task.spec.get("answer", "text")
+    records = check(test.rows(), test.label, shape)
+    _check_records(task, records)
+    if task.spec.get("dialogue"):
+        turns = dialogue.ordered(records, test.label)[: settings.limit]
+        unanswered = sum(not record.outputs for record in turns)
+        return replace(task, test=tuple(turns), unanswered=unanswered)
     answered = [record for record in records if record.outputs]
-    _check_gold(task, answered)
-    shown = [record for record in read_records(train) if record.outputs] if train and shots else []
-    scored = answered
-    if shots and train is None:
-        shown, scored = answered[:shots], answered[shots:]
-    if len(shown) < shots:
+    unanswered = len(records) - len(answered)
+    items = records if settings.ask_unanswered else answered
+    if task.declared and not items:
+        return replace(task, unanswered=unanswered)
+    rule = _rule(task, settings)
+    pool = None
+    if train is not None and rule.count and not rule.own_test:
+        pool = check(train.rows(), train.label, shape)
+    shown = shots_of.choose(items, pool, rule, (train or test).label)
+    if not shown.scored:
         raise EvalError(
-            f"{train or test}: {len(shown)} answered records, but `evaluate.shots` asks for {shots}"
+            f"{test.label}: no answered record is left to score; add items or lower `evaluate.shots`"
         )
-    if not scored:
-        raise EvalError(f"{test}: no answered record is left to score; add items or lower `evaluate.shots`")
-    _check_gold(task, shown[:shots])
-    return replace(
-        task, test=tuple(scored[:limit]), shots=tuple(shown[:shots]), unanswered=len(records) - len(answered)
+    _check_records(task, shown.shots)
+    test_records = shown.scored[: settings.limit]
+    return replace(task, test=test_records, shots=shown.fixed, shown=shown.by_item, unanswered=unanswered)
+
+
+def _rule(task: Task, settings: Settings) -> shots_of.Rule:
+    own = int(task.spec.get("shots", 0))
+    return shots_of.Rule(
+        own if settings.shots is None else settings.shots,
+        alike=task.spec.get("shots_alike"),
+        own_test=task.spec.get("shots_from") == "test",
+        draw=settings.draw,
     )
 
 
-def _check_gold(task: Task, records: Sequence[Record]) -> None:
-    if task.choices is None:
-        return
-    if task.config["metadata"].get("gold_outside_choices") == "wrong":
-        return
+def _check_records(task: Task, records: Sequence[Record]) -> None:
+    """Meta fields that the task reads are there, and answers are among its choices."""
+    allowed: Sequence[str] = task.choices or task.spec.get("choices") or ()
+    free = not allowed or "gold_outside_choices" in task.spec or task.spec.get("answer", "text") != "text"
     for record in records:
-        if record.outputs not in task.choices:
+        for name in task.spec.get("meta", ()):
+            if record.meta.get(name) is None:
+                raise EvalError(
+                    f"{record.where}: field `meta.{name}` is missing; task `{task.name}` needs it"
+                )
+        if not free and record.outputs and record.outputs not in allowed:
             raise EvalError(
                 f"{record.where}: answer `{record.outputs}` is not among the choices of task"
-                f" `{task.name}` ({', '.join(task.choices)}); mend `outputs`"
+                f" `{task.name}` ({', '.join(allowed)}); mend `outputs`"
             )
-
-
-def digest(path: Path) -> str:
-    """Hex SHA-256 of a data file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from evals.errors import EvalError
 
 FOLDER = Path(__file__).resolve().parent
 KINDS = ("choice", "generate")
+TWIN = "_gen"
 
 
 @cache
@@ -43,9 +44,34 @@ def template(kind: str) -> dict[str, Any]:
 
 
 def declaration(task: str) -> dict[str, Any] | None:
-    """The configuration of a MERA task by its name, in any case; None when this folder declares none."""
-    path = FOLDER / "mera" / f"{task.lower()}.yaml"
-    return _read(path) if path.is_file() else None
+    """The configuration of a MERA task by its name, in any case; None when this folder declares none.
+
+    A choice task has a generative twin, `<task>_gen`: the same prompts, and an answer that is written out.
+    """
+    name = task.lower()
+    path = FOLDER / "mera" / f"{name.removesuffix(TWIN)}.yaml"
+    if not path.is_file():
+        return None
+    config = _read(path)
+    if not name.endswith(TWIN):
+        return config
+    return _twin(config) if config["output_type"] == "multiple_choice" else None
+
+
+def mera() -> list[str]:
+    """The names of the declared MERA tasks, without their twins, sorted."""
+    return sorted(path.stem for path in (FOLDER / "mera").glob("*.yaml"))
+
+
+def _twin(config: dict[str, Any]) -> dict[str, Any]:
+    """The generative form of a choice task: MERA counts equal answers where the other counts the likelier."""
+    metrics = ["em" if name == "acc" else name for name in config["metadata"]["metrics"]]
+    written = template("generate")
+    return {
+        **written,
+        "task": config["task"] + TWIN,
+        "metadata": {**config["metadata"], "choices": config["doc_to_choice"], "metrics": metrics},
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:

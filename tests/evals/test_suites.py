@@ -148,6 +148,30 @@ def test_lcs_may_answer_outside_its_choices_others_not(tmp_path: Path) -> None:
         load([tmp_path])
 
 
+def test_a_meta_field_that_a_task_reads_must_be_there(tmp_path: Path) -> None:
+    _records(tmp_path / "ruhhh.jsonl", ["1", "2"])
+    with pytest.raises(EvalError, match=r"ruhhh\.jsonl:1: field `meta\.criteria` is missing; task `ruhhh`"):
+        load([tmp_path])
+
+
+def test_choice_tasks_have_a_generative_twin_and_written_ones_have_not(tmp_path: Path) -> None:
+    _records(tmp_path / "bps.jsonl", ["1", "0"])
+    _records(tmp_path / "rumodar.jsonl", ["11", "12"])
+    found = _names(load([tmp_path], mode="generative").tasks)
+    assert set(found) == {"bps_gen", "rumodar"}
+    assert (found["bps_gen"].kind, found["bps_gen"].choices) == ("generate", None)
+    assert declarations.declaration("rumodar_gen") is None
+
+
+def test_a_closed_test_is_refused_and_asked_for_a_submission(tmp_path: Path) -> None:
+    _records(tmp_path / "bps.jsonl", ["", ""])
+    _records(tmp_path / "simplear.jsonl", ["", "1", "2", "3"])
+    assert load([tmp_path]).refused == {"bps": "none of its 2 records has an answer"}
+    asked = _names(load([tmp_path], ask_unanswered=True).tasks)
+    assert (len(asked["bps"].test), asked["bps"].scored) == (2, ())
+    assert (len(asked["simplear"].test), len(asked["simplear"].scored)) == (4, 3)
+
+
 def test_minimal_pairs_are_capped_per_phenomenon_whatever_their_order(tmp_path: Path) -> None:
     rows = [
         {"id": str(i), "good": f"он шёл {i}", "bad": f"он шла {i}", "phenomenon": "AB"[i % 2], "level": "x"}
@@ -174,10 +198,12 @@ def test_a_pair_without_a_field_names_file_and_line(tmp_path: Path) -> None:
 
 def test_mera_human_as_its_source_says(shared_data: Path) -> None:
     suite = load([shared_data / "mera_human"])
-    sizes = {task.name: len(task.test) + task.unanswered for task in suite.tasks}
-    assert sizes == {"bps": 130, "lcs": 119, "simplear": 230, "rumultiar": 514, "rcb": 468, "ruhhh": 168}
-    assert _names(suite.tasks)["rcb"].unanswered == 22
-    assert set(suite.refused) == {"rutie", "ruethics"}
+    sizes = {task.name: len(task.scored) + task.unanswered for task in suite.tasks}
+    exact = {"bps": 130, "lcs": 119, "simplear": 230, "rumultiar": 514}
+    assert sizes == {**exact, "rcb": 468, "ruhhh": 168, "rutie": 430, "ruethics": 645}
+    tasks = _names(suite.tasks)
+    assert (tasks["rcb"].unanswered, tasks["rutie"].unanswered, len(tasks["rutie"].test)) == (22, 6, 430)
+    assert not suite.refused
     assert suite.ignored == ["votes.jsonl"]
 
 

@@ -280,9 +280,11 @@ def test_real_suites_from_the_shared_data(project: Path, shared_data: Path) -> N
     _set(suites=suites, limit=4, pairs_per_phenomenon=2)
     assert main(STAGE, ["adapt-bf16"]) == 0
     scores = _scores()
-    names = {"kinship", "plural", "bps", "lcs", "rcb", "ruhhh", "simplear", "rumultiar", "rublimp"}
+    names = {"kinship", "plural", "bps", "lcs", "rcb", "ruhhh", "simplear", "rumultiar", "rublimp", "rutie"}
     assert set(scores["tasks"]) == names
-    assert scores["total"]["missing"] == ["ruethics", "rutie"]
+    assert scores["total"]["missing"] == []
+    assert set(scores["portraits"]) == {"ruethics"}
+    assert scores["mera"]["tasks"] == ["LCS", "RCB", "ruMultiAr", "ruTiE"]
     assert scores["total"]["value"] == pytest.approx(
         sum(t["value"] for t in scores["tasks"].values()) / len(names)
     )
