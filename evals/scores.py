@@ -48,13 +48,13 @@ def describe(suite: Suite, results: Results, pair_items: Sequence[Item]) -> dict
 
 def total(items: Sequence[Item], missing: Sequence[str]) -> dict[str, Any]:
     """Plain mean of the means of every task, with its interval over clusters."""
-    interval = stats.stratified_interval(
+    interval = intervals.stratified_interval(
         [item.value for item in items],
         [item.task for item in items],
         [item.cluster for item in items],
         rounds=ROUNDS,
         seed=SEED,
-        bounds=stats.UNIT,
+        bounds=intervals.UNIT,
     )
     return {
         "value": interval.mean,
@@ -70,7 +70,7 @@ def describe_bits(by_language: Mapping[str, Bits]) -> dict[str, Any]:
     """The part `bpc` of scores.json; a document is a cluster."""
     described = {}
     for language, bits in sorted(by_language.items()):
-        interval = stats.ratio_interval(
+        interval = intervals.ratio_interval(
             bits.bits, bits.characters, [document.id for document in bits.documents], rounds=ROUNDS, seed=SEED
         )
         described[language] = {
@@ -84,12 +84,12 @@ def describe_bits(by_language: Mapping[str, Bits]) -> dict[str, Any]:
 
 
 def _mean(items: Sequence[Item]) -> dict[str, Any]:
-    interval = stats.cluster_interval(
+    interval = intervals.cluster_interval(
         [item.value for item in items],
         [item.cluster for item in items],
         rounds=ROUNDS,
         seed=SEED,
-        bounds=stats.UNIT,
+        bounds=intervals.UNIT,
     )
     return {"value": interval.mean, "ci": interval.pair(), "n": interval.n, "clusters": interval.clusters}
 

@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from evals.errors import EvalError
+from evals.stats.inputs import Floats, finite, normal_quantile
 
-Floats = NDArray[np.float64]
 Bounds = tuple[float, float]
 UNIT: Bounds = (0.0, 1.0)
 UNIT_DIFFERENCE: Bounds = (-1.0, 1.0)
@@ -110,7 +110,7 @@ def stratified_interval(
     bounds: Bounds | None = None,
 ) -> Interval:
     """The plain mean of the means of the strata (a total over tasks). Raises as above."""
-    value_N = _finite("values", values)
+    value_N = finite("values", values)
     sums = _sums(value_N, np.ones_like(value_N), clusters, strata)
     lower, upper = _bounds(sums, (1 - level) / 2, rounds, seed, bounds, _mean_of_ratios)
     return Interval(_mean_of_ratios(*_all(sums)), lower, upper, sums.n, sums.clusters)
@@ -128,7 +128,7 @@ def ratio_interval(
 
     Raises `EvalError` as above, and when a denominator is negative or all are zero.
     """
-    sums = _sums(_finite("numerators", numerators), _positive(denominators), clusters, None)
+    sums = _sums(finite("numerators", numerators), _positive(denominators), clusters, None)
     lower, upper = _bounds(sums, (1 - level) / 2, rounds, seed, None, _mean_of_ratios)
     return Interval(_mean_of_ratios(*_all(sums)), lower, upper, sums.n, sums.clusters)
 
@@ -179,7 +179,7 @@ def relative_rise(
 
     The characters cancel: both models read the same documents. Raises also for a zero sum of `other`.
     """
-    candidate_N, other_N = _finite("candidate", candidate), _positive(other)
+    candidate_N, other_N = finite("candidate", candidate), _positive(other)
     sums = _sums(candidate_N - other_N, other_N, clusters, None)
     return _difference(sums, alpha, rounds, seed, None, _mean_of_ratios)
 
@@ -198,12 +198,12 @@ def required_clusters(
         width = difference.mean - difference.lower
         return max(1, math.ceil(difference.clusters * width / margin)) if math.isfinite(width) else None
     variance = difference.se**2 * difference.clusters
-    z = _normal_quantile(1 - alpha) + _normal_quantile(power)
+    z = normal_quantile(1 - alpha) + normal_quantile(power)
     return max(1, math.ceil(z * z * variance / margin**2))
 
 
 def _pairs(candidate: ArrayLike, other: ArrayLike) -> tuple[Floats, Floats]:
-    candidate_N, other_N = _finite("candidate", candidate), _finite("other", other)
+    candidate_N, other_N = finite("candidate", candidate), finite("other", other)
     if len(candidate_N) != len(other_N):
         raise EvalError(
             f"a paired difference needs pairs; given {len(candidate_N)} and {len(other_N)} values"
@@ -211,17 +211,8 @@ def _pairs(candidate: ArrayLike, other: ArrayLike) -> tuple[Floats, Floats]:
     return candidate_N, other_N
 
 
-def _finite(name: str, values: ArrayLike) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or array.size == 0:
-        raise EvalError(f"{name}: expected a list of at least one number, found shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise EvalError(f"{name}: {int((~np.isfinite(array)).sum())} of {array.size} values are not finite")
-    return array
-
-
 def _positive(values: ArrayLike) -> Floats:
-    array = _finite("denominators", values)
+    array = finite("denominators", values)
     if (array < 0).any() or array.sum() == 0:
         raise EvalError("denominators: expected numbers of zero or more with a sum above zero")
     return array
@@ -317,9 +308,3 @@ def _expanded(tail: float, clusters: int) -> float:
 
     wide = math.sqrt((clusters + 1) / (clusters - 1)) * stats.t.ppf(tail, clusters - 1)
     return float(stats.norm.cdf(wide))
-
-
-def _normal_quantile(probability: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(probability)
