@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals import baselines, stats
+from evals import baselines
 from evals.bpc import Bits
 from evals.harness import Results
 from evals.items import Item
 from evals.minimal_pairs import TASK as PAIRS_TASK
 from evals.minimal_pairs import Pair
+from evals.stats import intervals
 from evals.suites import Suite
 
 ROUNDS = 2000

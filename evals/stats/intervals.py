@@ -142,14 +142,17 @@ def paired_difference(
     rounds: int = 2000,
     seed: int = 0,
     bounds: Bounds | None = UNIT_DIFFERENCE,
+    size_biased: bool = False,
 ) -> Difference:
     """Mean of candidate - other, item by item (N,); with `strata`, the plain mean over strata of their means.
 
-    `bounds` are the least and greatest possible difference of one item, None without. Raises as above.
+    `bounds` are the least and greatest possible difference of one item, None without. `size_biased` gives the
+    imaginary cluster the size of the cluster of a random item, for clusters of very unequal sizes. Raises as
+    above.
     """
     candidate_N, other_N = _pairs(candidate, other)
     sums = _sums(candidate_N - other_N, np.ones_like(other_N), clusters, strata)
-    return _difference(sums, alpha, rounds, seed, bounds, _mean_of_ratios)
+    return _difference(sums, alpha, rounds, seed, bounds, _mean_of_ratios, size_biased)
 
 
 def ratio_difference(
@@ -252,16 +255,28 @@ def _mean_of_ratios(numerators: Floats, denominators: Floats) -> Any:
 
 
 def _difference(
-    sums: _Sums, alpha: float, rounds: int, seed: int, bounds: Bounds | None, statistic: Any
+    sums: _Sums,
+    alpha: float,
+    rounds: int,
+    seed: int,
+    bounds: Bounds | None,
+    statistic: Any,
+    size_biased: bool = False,
 ) -> Difference:
     draws = _draws(sums, rounds, seed, None, statistic)
-    lower, upper = _bounds(sums, alpha, rounds, seed, bounds, statistic)
+    lower, upper = _bounds(sums, alpha, rounds, seed, bounds, statistic, size_biased)
     mean = statistic(*_all(sums))
     return Difference(mean, lower, upper, float(draws.std()), sums.n, sums.clusters)
 
 
 def _bounds(
-    sums: _Sums, tail: float, rounds: int, seed: int, bounds: Bounds | None, statistic: Any
+    sums: _Sums,
+    tail: float,
+    rounds: int,
+    seed: int,
+    bounds: Bounds | None,
+    statistic: Any,
+    size_biased: bool = False,
 ) -> tuple[float, float]:
     """One-sided bounds, each with error `tail`."""
     if not 0 < tail < 0.5:
@@ -274,12 +289,14 @@ def _bounds(
         tail = _expanded(tail, sums.clusters)
         lower, upper = np.quantile(draws, [tail, 1 - tail])
     else:
-        lower = np.quantile(_draws(sums, rounds, seed, bounds[0], statistic), tail)
-        upper = np.quantile(_draws(sums, rounds, seed, bounds[1], statistic), 1 - tail)
+        lower = np.quantile(_draws(sums, rounds, seed, bounds[0], statistic, size_biased), tail)
+        upper = np.quantile(_draws(sums, rounds, seed, bounds[1], statistic, size_biased), 1 - tail)
     return min(float(lower), mean), max(float(upper), mean)
 
 
-def _draws(sums: _Sums, rounds: int, seed: int, extreme: float | None, statistic: Any) -> Floats:
+def _draws(
+    sums: _Sums, rounds: int, seed: int, extreme: float | None, statistic: Any, size_biased: bool = False
+) -> Floats:
     """The statistic under `rounds` draws of exponential cluster weights (R,).
 
     With `extreme`, one more cluster of the mean size and that value joins a random task in every round.
@@ -289,6 +306,8 @@ def _draws(sums: _Sums, rounds: int, seed: int, extreme: float | None, statistic
     draws = np.empty(rounds)
     present_K = (sums.denominators > 0).sum(0)
     size_K = sums.denominators.sum(0) / np.maximum(present_K, 1)
+    if size_biased:
+        size_K = (sums.denominators**2).sum(0) / sums.denominators.sum(0)
     for start in range(0, rounds, block):
         count = min(block, rounds - start)
         weights_RC = generator.standard_exponential((count, sums.clusters))
