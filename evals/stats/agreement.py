@@ -104,40 +104,39 @@ def krippendorff_alpha(
     counts_UV = counts_UV[counts_UV.sum(1) >= 2]
     if len(counts_UV) == 0:
         raise EvalError("Krippendorff's alpha: no item has two votes")
-    # Coincidences of one unit: n_c n_k / (m - 1), less n_c / (m - 1) on the diagonal.
-    scaled_UV = counts_UV / (counts_UV.sum(1, keepdims=True) - 1)
+    size_U = counts_UV.sum(1)
+    apart_U = (size_U**2 - (counts_UV**2).sum(1)) / (size_U - 1)
 
     def alpha(weights_RU: Floats) -> Floats:
-        coincidences_RVV = np.einsum("ru,uv,uw->rvw", weights_RU, counts_UV, scaled_UV, optimize=True)
-        diagonal = np.arange(len(values))
-        coincidences_RVV[:, diagonal, diagonal] -= weights_RU @ scaled_UV
-        marginal_RV = coincidences_RVV.sum(2)
-        distance_RVV = _distances(values, marginal_RV, metric)
+        marginal_RV = weights_RU @ counts_UV
         total_R = marginal_RV.sum(1)
-        seen_R = (coincidences_RVV * distance_RVV).sum((1, 2))
-        chance_R = np.einsum("rv,rvw,rw->r", marginal_RV, distance_RVV, marginal_RV) / (total_R - 1)
+        if metric == "nominal":
+            seen_R, chance_R = weights_RU @ apart_U, total_R**2 - (marginal_RV**2).sum(1)
+        else:
+            # Sums of squared distances over all pairs of a group: 2 (n sum x^2 - (sum x)^2).
+            x_RV = _places(values, marginal_RV, metric)
+            within_RU = size_U * (x_RV**2 @ counts_UV.T) - (x_RV @ counts_UV.T) ** 2
+            seen_R = 2 * (weights_RU * within_RU / (size_U - 1)).sum(1)
+            chance_R = 2 * (total_R * (marginal_RV * x_RV**2).sum(1) - (marginal_RV * x_RV).sum(1) ** 2)
         with np.errstate(all="ignore"):
-            return 1 - seen_R / chance_R
+            return 1 - seen_R * (total_R - 1) / chance_R
 
     value = float(alpha(np.ones((1, len(counts_UV))))[0])
     if not np.isfinite(value):
         raise EvalError("Krippendorff's alpha: all votes are one label, which chance explains")
-    draws_R = _blocks(alpha, len(counts_UV), rounds, seed)
+    draws_R = _blocks(alpha, counts_UV.shape, rounds, seed)
     low, high = _percentiles(draws_R, level)
     return Interval(value, low, high, int(counts_UV.sum()), len(counts_UV))
 
 
-def _distances(values: np.ndarray, marginal_RV: Floats, metric: Metric) -> Floats:
-    """Squared distances (R, V, V); ordinal ones depend on how often the labels between were given."""
-    size = len(values)
-    if metric == "nominal":
-        return np.broadcast_to(1.0 - np.eye(size), (len(marginal_RV), size, size))
+def _places(values: np.ndarray, marginal_RV: Floats, metric: Metric) -> Floats:
+    """Where each label stands (R, V). Ordinal ones stand at the midpoint of their cumulated counts.
+
+    The ordinal distance from c to k is the sum of the counts from c to k, less half of both ends.
+    """
     if metric == "interval":
-        square_VV = (values[:, None] - values[None, :]).astype(np.float64) ** 2
-        return np.broadcast_to(square_VV, (len(marginal_RV), size, size))
-    # From c to k: the sum of the marginals from c to k, less half of both ends; midpoints of cumulated counts.
-    middle_RV = marginal_RV.cumsum(1) - marginal_RV / 2
-    return (middle_RV[:, :, None] - middle_RV[:, None, :]) ** 2
+        return np.broadcast_to(values - values.mean(), marginal_RV.shape)
+    return np.asarray(marginal_RV.cumsum(1) - marginal_RV / 2)
 
 
 def detection(
@@ -201,9 +200,12 @@ def _of_tables(
     return Interval(value, low, high, n, n)
 
 
-def _blocks(statistic: Callable[[Floats], Floats], units: int, rounds: int, seed: int) -> Floats:
-    generator, found = np.random.default_rng(seed), []
-    block = max(1, 2_000_000 // units)
+def _blocks(
+    statistic: Callable[[Floats], Floats], shape: tuple[int, ...], rounds: int, seed: int
+) -> Floats:
+    """The statistic (R,) of `rounds` resamples of units, in blocks that fit into memory."""
+    generator, found, units = np.random.default_rng(seed), [], shape[0]
+    block = max(1, 2_000_000 // max(shape))
     for start in range(0, rounds, block):
         count = min(block, rounds - start)
         found.append(statistic(generator.multinomial(units, np.full(units, 1 / units), count).astype(np.float64)))

@@ -97,11 +97,7 @@ def lower_sequence(differences: ArrayLike, alpha: float = 0.05) -> Floats:
 
 @dataclass
 class Betting:
-    """The wealth of `noninferiority_wealth`, fed one difference at a time.
-
-    >>> game = Betting(margin=0.1)
-    >>> for d in differences: game.add(d)
-    """
+    """The wealth of `noninferiority_wealth`, fed one difference at a time."""
 
     margin: float
     alpha: float = 0.05

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,16 +23,6 @@ RATINGS = [
 ]
 VOTES = [(unit, label) for row in RATINGS for unit, label in enumerate(row) if label is not None]
 label_lists = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=60)
-
-
-def votes(shared_data: Path) -> dict[str, tuple[list[Any], list[Any], list[Any]]]:
-    """Items, raters and labels of every task of mera_human."""
-    tasks: dict[str, tuple[list[Any], list[Any], list[Any]]] = defaultdict(lambda: ([], [], []))
-    for line in (shared_data / "mera_human/votes.jsonl").read_text(encoding="utf-8").splitlines():
-        vote = json.loads(line)
-        for column, key in zip(tasks[vote["task"]], ("id", "annotator", "label"), strict=True):
-            column.append(vote[key])
-    return tasks
 
 
 @pytest.mark.parametrize(
@@ -62,9 +49,9 @@ def test_krippendorffs_own_example(metric: agreement.Metric, expected: float) ->
     ],
 )
 def test_the_alpha_of_real_votes_is_that_of_their_source(
-    shared_data: Path, task: str, expected: float
+    crowd_votes: dict[str, tuple[list[Any], list[Any], list[Any]]], task: str, expected: float
 ) -> None:
-    items, _, labels = votes(shared_data)[task]
+    items, _, labels = crowd_votes[task]
     found = agreement.krippendorff_alpha(items, labels, rounds=50)
     assert found.mean == pytest.approx(expected, abs=5.1e-4)
     assert found.lo < found.mean < found.hi

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from scipy.stats import ttest_1samp
 
 from evals.errors import EvalError
 from evals.stats.annotators import alternative_annotator
-from tests.evals.stats.test_agreement import votes
 
 Votes = tuple[list[int], list[str], list[int]]
 
@@ -66,9 +65,9 @@ def test_one_rater_by_hand() -> None:
     assert next(rater.p for rater in found.raters if rater.name == "r1") == pytest.approx(expected)
 
 
-def test_ruhhh(shared_data: Path) -> None:
+def test_ruhhh(crowd_votes: dict[str, tuple[list[Any], list[Any], list[Any]]]) -> None:
     """The crowd's own majority stands in for its raters; a judge that always says 1 does not."""
-    items, raters, labels = votes(shared_data)["ruhhh"]
+    items, raters, labels = crowd_votes["ruhhh"]
     by_item: dict[int, Counter[str]] = {}
     for item, label in zip(items, labels, strict=True):
         by_item.setdefault(item, Counter())[label] += 1
