@@ -102,7 +102,9 @@ def summarise(
     }
 
 
-def refusal(bias: Bias, right: intervals.Interval | None, unjudged: float, min_consistency: float) -> str | None:
+def refusal(
+    bias: Bias, right: intervals.Interval | None, unjudged: float, min_consistency: float
+) -> str | None:
     """Why the judge may not vote, in words; None when it may."""
     reasons = []
     if unjudged > MAX_UNJUDGED:

@@ -1,7 +1,8 @@
 """Agreement between raters beyond chance, and how often one is right.
 
 - Cohen's kappa of two raters, plain and with quadratic weights (Cohen 1960, Educational and Psychological
-  Measurement 20:37-46; 1968, Psychological Bulletin 70:213-220): 1 - disagreement seen / disagreement by chance.
+  Measurement 20:37-46; 1968, Psychological Bulletin 70:213-220): 1 - disagreement seen / disagreement by
+  chance.
 - Gwet's AC1 (2008, British Journal of Mathematical and Statistical Psychology 61:29-48, equations 12 and 13),
   which does not collapse when nearly all labels are the same.
 - Krippendorff's alpha (2011, Computing Krippendorff's Alpha-Reliability, ScholarlyCommons asc_papers/43):
@@ -89,8 +90,8 @@ def krippendorff_alpha(
 ) -> Interval:
     """Alpha of votes (N,): the item that each is about and its label. Items with one vote do not count.
 
-    `ordinal` and `interval` need numbers as labels. `n` of the result counts pairable votes, `clusters` items.
-    Raises `EvalError` for no votes, unequal lengths, no item with two votes, or one label throughout.
+    `ordinal` and `interval` need numbers as labels. `n` of the result counts pairable votes, `clusters`
+    items. Raises `EvalError` for no votes, unequal lengths, no item with two votes, or one label throughout.
     """
     inputs.aligned(units=units, labels=labels)
     if metric not in ("nominal", "ordinal", "interval"):
@@ -139,9 +140,7 @@ def _places(values: np.ndarray, marginal_RV: Floats, metric: Metric) -> Floats:
     return np.asarray(marginal_RV.cumsum(1) - marginal_RV / 2)
 
 
-def detection(
-    truth: ArrayLike, verdict: ArrayLike, level: float = 0.95
-) -> tuple[Interval, Interval]:
+def detection(truth: ArrayLike, verdict: ArrayLike, level: float = 0.95) -> tuple[Interval, Interval]:
     """Sensitivity and specificity of 0/1 verdicts (N,) against labels (N,), each with Wilson's interval.
 
     Raises `EvalError` when either label is missing: nothing is known then about one of the two.
@@ -200,15 +199,15 @@ def _of_tables(
     return Interval(value, low, high, n, n)
 
 
-def _blocks(
-    statistic: Callable[[Floats], Floats], shape: tuple[int, ...], rounds: int, seed: int
-) -> Floats:
+def _blocks(statistic: Callable[[Floats], Floats], shape: tuple[int, ...], rounds: int, seed: int) -> Floats:
     """The statistic (R,) of `rounds` resamples of units, in blocks that fit into memory."""
     generator, found, units = np.random.default_rng(seed), [], shape[0]
     block = max(1, 2_000_000 // max(shape))
     for start in range(0, rounds, block):
         count = min(block, rounds - start)
-        found.append(statistic(generator.multinomial(units, np.full(units, 1 / units), count).astype(np.float64)))
+        found.append(
+            statistic(generator.multinomial(units, np.full(units, 1 / units), count).astype(np.float64))
+        )
     return np.concatenate(found)
 
 

@@ -1,16 +1,16 @@
 """The alternative annotator test: may a judge stand in for a human rater (Calderon et al. 2025, 2501.10970)?
 
 For rater j and an item that j, at least one other rater and the judge have seen, each of j and the judge is
-scored by the share of the OTHER raters with whose labels its own agrees. The judge wins the item with at least
-j's score, j with at least the judge's; a tie counts for both. With rho_f and rho_h the shares of items won by
-judge and human, the one-sided paired test is of
+scored by the share of the OTHER raters with whose labels its own agrees. The judge wins the item with at
+least j's score, j with at least the judge's; a tie counts for both. With rho_f and rho_h the shares of items
+won by judge and human, the one-sided paired test is of
 
     H0: rho_f <= rho_h - epsilon
 
 (t test from 30 items on, Wilcoxon's signed ranks below). P-values are corrected over raters by Benjamini and
-Yekutieli, since raters share items. The winning rate omega is the share of raters beaten; the judge passes with
-at least one half. Its average advantage probability is the mean of rho_f. Epsilon discounts the cost of a
-human: .2 for experts, .15 for trained raters, .1 for a crowd (section 3.3).
+Yekutieli, since raters share items. The winning rate omega is the share of raters beaten; the judge passes
+with at least one half. Its average advantage probability is the mean of rho_f. Epsilon discounts the cost of
+a human: .2 for experts, .15 for trained raters, .1 for a crowd (section 3.3).
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def alternative_annotator(
 ) -> Alternative:
     """Votes (N,) as item, rater, label, and the judge's label per item, by exact match.
 
-    Raters with fewer than `least_items` comparable items are left out and named; their votes still stand among
-    the other raters'. Raises `EvalError` for unequal lengths, no vote, a rater who voted twice on an item, or
-    fewer than three raters with enough items.
+    Raters with fewer than `least_items` comparable items are left out and named; their votes still stand
+    among the other raters'. Raises `EvalError` for unequal lengths, no vote, a rater who voted twice on an
+    item, or fewer than three raters with enough items.
     """
     inputs.aligned(items=items, raters=raters, labels=labels)
     between_0_and_1 = 0 <= epsilon < 1
@@ -82,14 +82,21 @@ def alternative_annotator(
     kept = {name: pairs for name, pairs in sorted(wins.items()) if len(pairs) >= least_items}
     if len(kept) < MIN_RATERS:
         raise EvalError(
-            f"the alternative annotator test needs {MIN_RATERS} raters with {least_items} items each that others"
-            f" and the judge have labelled too; found {len(kept)} of {len(set(map(str, raters)))}"
+            f"the alternative annotator test needs {MIN_RATERS} raters with {least_items} items each that"
+            f" others and the judge have labelled too; found {len(kept)} of {len(set(map(str, raters)))}"
         )
     shares = {name: np.asarray(pairs, dtype=np.float64) for name, pairs in kept.items()}
     p_values = [_p_value(pairs_N2, epsilon) for pairs_N2 in shares.values()]
     adjusted = multiplicity.benjamini_yekutieli(p_values)
     found = tuple(
-        Rater(name, len(pairs_N2), float(pairs_N2[:, 0].mean()), float(pairs_N2[:, 1].mean()), p, float(corrected))
+        Rater(
+            name,
+            len(pairs_N2),
+            float(pairs_N2[:, 0].mean()),
+            float(pairs_N2[:, 1].mean()),
+            p,
+            float(corrected),
+        )
         for (name, pairs_N2), p, corrected in zip(shares.items(), p_values, adjusted, strict=True)
     )
     omega = sum(rater.adjusted <= alpha for rater in found) / len(found)

@@ -117,7 +117,7 @@ def tango_interval(counts: PairedCounts, level: float = 0.95) -> tuple[float, fl
 
 
 def lower_bound(counts: PairedCounts, alpha: float = 0.05) -> float:
-    """The least difference that `noninferiority` does not reject at `alpha`: pass when it is above -margin."""
+    """The least difference that `noninferiority` does not reject: pass when it is above -margin."""
     inputs.share("alpha", alpha, 0, 0.5)
     return -_upper(counts.swapped(), alpha)
 
@@ -127,8 +127,10 @@ def _upper(counts: PairedCounts, tail: float) -> float:
     if counts.lost == 0:
         from scipy.stats import beta
 
-        return 1.0 if counts.gained == counts.n else float(
-            beta.ppf(1 - tail, counts.gained + 1, counts.n - counts.gained)
+        return (
+            1.0
+            if counts.gained == counts.n
+            else float(beta.ppf(1 - tail, counts.gained + 1, counts.n - counts.gained))
         )
     z, low, high = NormalDist().inv_cdf(tail), counts.difference, 1.0
     for _ in range(60):
@@ -154,7 +156,7 @@ def least_items(margin: float, alpha: float = 0.05) -> int:
 
 
 def wilson(right: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Newcombe 1998, Statistics in Medicine 17:857-872, method 3)."""
+    """Wilson's score interval of a share (Newcombe 1998, Statistics in Medicine 17:857-872, method 3)."""
     if n < 1 or not 0 <= right <= n:
         raise EvalError(f"a proportion needs 0 <= right <= n and n of at least 1; found {right:g} of {n}")
     z = inputs.normal_quantile((1 + inputs.share("level", level)) / 2)

@@ -1,19 +1,19 @@
 """Rates behind a judge that errs: corrected by its known errors, or combined with human labels.
 
-`corrected_rate` (2511.21140; Rogan and Gladen 1978, American Journal of Epidemiology 107:71-76) for a pass rate p
-of n judged items, with sensitivity q1 and specificity q0 from m1 and m0 items that humans labelled:
+`corrected_rate` (2511.21140; Rogan and Gladen 1978, American Journal of Epidemiology 107:71-76) for a pass
+rate p of n judged items, with sensitivity q1 and specificity q0 from m1 and m0 items that humans labelled:
 
     theta = (p + q0 - 1) / (q0 + q1 - 1)
     Var = [p (1 - p) / n + (1 - theta)^2 q0 (1 - q0) / m0 + theta^2 q1 (1 - q1) / m1] / (q0 + q1 - 1)^2
 
-`prediction_powered_mean` (2301.09633, section 2; power tuning 2311.01453, section 6) for n items with human label
-Y and verdict f, and N items with a verdict alone:
+`prediction_powered_mean` (2301.09633, section 2; power tuning 2311.01453, section 6) for n items with human
+label Y and verdict f, and N items with a verdict alone:
 
     mean = lambda mean_N(f) + mean_n(Y - lambda f),   lambda = Cov(Y, f) / ((1 + n / N) Var(f))
     Var = lambda^2 Var_N(f) / N + Var_n(Y - lambda f) / n
 
-Both suppose that the labelled items are drawn like the others: errors of the judge that differ between them are
-not seen.
+Both suppose that the labelled items are drawn like the others: errors of the judge that differ between them
+are not seen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIN_INFORMATION = 0.1
 
 @dataclass(frozen=True)
 class Estimate:
-    """A rate or mean with its standard error and two-sided interval; `weight` is lambda where there is one."""
+    """A rate or mean with standard error and two-sided interval; `weight` is lambda where there is one."""
 
     mean: float
     se: float
@@ -51,10 +51,10 @@ def corrected_rate(
 ) -> Estimate:
     """The rate behind 0/1 `verdicts` (N,), corrected and clipped to [0, 1].
 
-    `judged_positive` (m1,) are verdicts on items that humans called positive, `judged_negative` (m0,) on those
-    they called negative. Shares of calibration items enter the variance with one success and one failure of
-    weight 1 added, so that a judge without an error on ten items is not taken for perfect. Raises `EvalError`
-    when q0 + q1 - 1 is below `least_information`: such a judge says nothing.
+    `judged_positive` (m1,) are verdicts on items that humans called positive, `judged_negative` (m0,) on
+    those they called negative. Shares of calibration items enter the variance with one success and one
+    failure of weight 1 added, so that a judge without an error on ten items is not taken for perfect. Raises
+    `EvalError` when q0 + q1 - 1 is below `least_information`: such a judge says nothing.
     """
     verdict_N = inputs.binary("verdicts", verdicts)
     positive_N, negative_N = (
@@ -66,8 +66,8 @@ def corrected_rate(
     information = q0 + q1 - 1
     if information < least_information:
         raise EvalError(
-            f"sensitivity {q1:.2f} and specificity {q0:.2f} sum to {q0 + q1:.2f}; a judge this close to a coin"
-            f" (less than {1 + least_information:g}) cannot be corrected: use another judge or human labels"
+            f"sensitivity {q1:.2f} and specificity {q0:.2f} sum to {q0 + q1:.2f}; a judge this close to a"
+            f" coin (less than {1 + least_information:g}) cannot be corrected: use another judge or human labels"
         )
     theta = min(1.0, max(0.0, (p + q0 - 1) / information))
     spread_p, spread_1, spread_0 = _spread(p, n), _spread(q1, m1), _spread(q0, m0)
@@ -89,11 +89,12 @@ def prediction_powered_mean(
     level: float = 0.95,
     weight: float | None = None,
 ) -> Estimate:
-    """Mean of human `labels` (n,) sharpened by `verdicts` (n,) on the same items and (N,) on `unlabelled` ones.
+    """Mean of human `labels` (n,) sharpened by `verdicts` (n,) on the same items and (N,) on `unlabelled`
+    ones.
 
-    `weight` fixes lambda (1: plain prediction-powered inference, 0: human labels alone); tuned without, and then
-    within [0, 1]. Student's t with n - 1 degrees serves as quantile. Raises `EvalError` for fewer than two
-    labels, values that are not finite, or unequal lengths.
+    `weight` fixes lambda (1: plain prediction-powered inference, 0: human labels alone); tuned without, and
+    then within [0, 1]. Student's t with n - 1 degrees serves as quantile. Raises `EvalError` for fewer than
+    two labels, values that are not finite, or unequal lengths.
     """
     from scipy.stats import t
 

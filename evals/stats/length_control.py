@@ -3,14 +3,15 @@
     logit P(ours wins | prompt) = theta + phi tanh(dlen / sd(dlen)),   LC = sigmoid(theta)
 
 dlen is our length minus theirs, in characters (tokens of one tokenizer would favour it), sd its root mean
-square about zero. Prompt difficulties are left out: with two models they cannot be told from theta. Both length
-terms change sign when the models are exchanged, so that LC(a, b) = 1 - LC(b, a) and LC(a, a) = 1/2.
+square about zero. Prompt difficulties are left out: with two models they cannot be told from theta. Both
+length terms change sign when the models are exchanged, so that LC(a, b) = 1 - LC(b, a) and LC(a, a) = 1/2.
 
 The fit is the maximum of the likelihood of soft labels with a weak ridge on phi alone, which keeps it finite
-when length and verdict separate completely; theta carries one win and one loss of weight 1/2 (Jeffreys' prior).
+when length and verdict separate completely; theta carries one win and one loss of weight 1/2 (Jeffreys'
+prior).
 
-It controls what a judge does BECAUSE of length as a smooth function of the difference, on prompts whose lengths
-overlap. It cannot tell a bias from better answers that are longer for a reason.
+It controls what a judge does BECAUSE of length as a smooth function of the difference, on prompts whose
+lengths overlap. It cannot tell a bias from better answers that are longer for a reason.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ STEPS = 50
 
 @dataclass(frozen=True)
 class LengthControl:
-    """`raw` and `controlled` win rates with intervals over prompts, and `phi`, the taste for length (logits)."""
+    """`raw` and `controlled` win rates and `phi`, the taste for length (logits), with intervals."""
 
     raw: Interval
     controlled: Interval

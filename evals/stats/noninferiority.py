@@ -1,15 +1,17 @@
 """One-sided non-inferiority and superiority on paired items that come in clusters.
 
-Unclustered right/wrong items: Tango's score test (`evals.stats.binary`). Everything else: a t test on clusters
-with four corrections, each against a way in which few or unequal clusters promote a worse model too often:
+Unclustered right/wrong items: Tango's score test (`evals.stats.binary`). Everything else: a t test on
+clusters with four corrections, each against a way in which few or unequal clusters promote a worse model too
+often:
 
 - The standard error is the cluster jackknife's (CV3; Bell and McCaffrey 2002, Survey Methodology 28:169-181).
 - One imaginary cluster joins that loses as the typical losing cluster does (sum y^2 / sum |y| over clusters
   that lose; all of its items where none does): "one more loss", the +1 of Clopper and Pearson's bound.
 - Rare losses make the statistic skew: Hall's monotone transformation (1992, JRSS B 54:221-228, equation 2.4)
   with the skewness of the clusters, where that skewness makes a false promotion likelier.
-- Student's t with the smaller of the effective number of clusters (sum w)^2 / sum w^2 minus 1, and the degrees
-  of freedom of the variance estimate, 2 K / (kurtosis - 1): a variance that hangs on two clusters has few.
+- Student's t with the smaller of the effective number of clusters (sum w)^2 / sum w^2 minus 1, and the
+  degrees of freedom of the variance estimate, 2 K / (kurtosis - 1): a variance that hangs on two clusters has
+  few.
 
 With fewer than 8 of the latter, or fewer than 5 effective clusters, the t test does not apply: the bounded
 cluster bootstrap of `intervals` decides, with its imaginary cluster at the worst possible value. Below
@@ -40,8 +42,8 @@ MIN_DEGREES = 8.0
 class Comparison:
     """The difference candidate - other with one-sided bounds, each at level 1 - alpha.
 
-    `method` is the test that was used; "none" says that there are too few clusters or items to decide, and the
-    bounds are then the widest ones. `degrees` are those of Student's t.
+    `method` is the test that was used; "none" says that there are too few clusters or items to decide, and
+    the bounds are then the widest ones. `degrees` are those of Student's t.
     """
 
     mean: float
@@ -79,8 +81,8 @@ def compare(
 ) -> Comparison:
     """Compare two models on the same items (N,); with `strata`, the plain mean over strata of their means.
 
-    `bounds` are the least and greatest possible difference of one item. Raises `EvalError` for values that are
-    missing, not finite, out of bounds or of unequal length.
+    `bounds` are the least and greatest possible difference of one item. Raises `EvalError` for values that
+    are missing, not finite, out of bounds or of unequal length.
     """
     ours_N, theirs_N = inputs.finite("candidate", candidate), inputs.finite("other", other)
     inputs.aligned(candidate=ours_N, other=theirs_N, clusters=clusters, strata=strata or clusters)

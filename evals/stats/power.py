@@ -1,13 +1,14 @@
 """Planning: what a test will be able to see before it is run, and what it could see after.
 
 Non-inferiority of an equal or slightly different model, one-sided (Chow, Shao, Wang 2008, Sample Size
-Calculations in Clinical Research, section 3.1; the design effect is Kish's, Survey Sampling 1965, section 5.4):
+Calculations in Clinical Research, section 3.1; the design effect is Kish's, Survey Sampling 1965, section
+5.4):
 
     n = (z_alpha + z_power)^2 sd^2 / (margin + gap)^2
 
 where sd^2 of a paired 0/1 difference is discordance - gap^2. Several tests that must all pass keep their own
-level (Berger 1982, Technometrics 24:295-300), but their powers multiply down: `conjunction_bounds` are Frechet's,
-`conjunction_power` integrates the joint normal distribution.
+level (Berger 1982, Technometrics 24:295-300), but their powers multiply down: `conjunction_bounds` are
+Frechet's, `conjunction_power` integrates the joint normal distribution.
 
 These formulas are normal ones. With few clusters use `clustered_power`, which has Student's t.
 """
@@ -25,9 +26,11 @@ from evals.stats.inputs import between, finite, normal_quantile, normal_tail, sh
 
 
 def discordant_sd(discordance: float, gap: float = 0.0) -> float:
-    """Standard deviation of the paired difference of 0/1 items, `discordance` = share of pairs that differ."""
+    """Standard deviation of the paired difference of 0/1 items; `discordance`: share that differ."""
     if not abs(gap) <= discordance <= 1:
-        raise EvalError(f"discordance is {discordance:g}; expected at least |gap| = {abs(gap):g} and at most 1")
+        raise EvalError(
+            f"discordance is {discordance:g}; expected at least |gap| = {abs(gap):g} and at most 1"
+        )
     return math.sqrt(discordance - gap**2)
 
 
@@ -41,8 +44,8 @@ def required_items(
 ) -> int:
     """Items with which a model that is truly better by `gap` passes with `power`; `sd` is of one difference.
 
-    Rounded to the nearest whole item, as published tables do. Raises `EvalError` where no number would do: the
-    true gap is at or beyond the margin.
+    Rounded to the nearest whole item, as published tables do. Raises `EvalError` where no number would do:
+    the true gap is at or beyond the margin.
     """
     distance = _distance(margin, gap)
     if sd <= 0 or design_effect <= 0 or not math.isfinite(sd * design_effect):
@@ -95,7 +98,7 @@ def clustered_power(
     alpha: float = 0.05,
     gap: float = 0.0,
 ) -> float:
-    """Power with `clusters` of `size` items each, by the noncentral t with clusters - 1 degrees of freedom."""
+    """Power with `clusters` of `size` items each, by the noncentral t with clusters - 1 degrees."""
     from scipy.stats import nct, t
 
     if clusters < 2 or size <= 0 or sd <= 0:
@@ -135,7 +138,10 @@ def conjunction_bounds(powers: ArrayLike) -> tuple[float, float]:
 
 
 def conjunction_power(
-    powers: ArrayLike, correlations: Sequence[Sequence[float]] | None = None, rounds: int = 200_000, seed: int = 0
+    powers: ArrayLike,
+    correlations: Sequence[Sequence[float]] | None = None,
+    rounds: int = 200_000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Probability that all tests pass, and its Monte Carlo standard error.
 
@@ -167,6 +173,7 @@ def _distance(margin: float, gap: float) -> float:
     distance = margin + gap
     if not (math.isfinite(distance) and distance > 0):
         raise EvalError(
-            f"a model worse by {-gap:g} cannot be shown to be within a margin of {margin:g}, with any number of items"
+            f"a model worse by {-gap:g} cannot be shown to be within a margin of {margin:g},"
+            " with any number of items"
         )
     return distance

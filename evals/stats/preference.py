@@ -1,9 +1,9 @@
 """What a judge prefers, and how much of it is the order in which answers were shown.
 
-Every pair is judged in both orders. A verdict is the winner's own side: 1 for ours, 0 for theirs, 0.5 for a tie;
-so "ours" in both orders is consistent, while (1, 0) with ours shown first, then second, took the first place
-twice. `win_rate` is the mean over both orders and all pairs, ties counting half (2306.05685, section 3.4).
-Primacy and recency are the shares of pairs whose first-shown and second-shown answer won both times.
+Every pair is judged in both orders. A verdict is the winner's own side: 1 for ours, 0 for theirs, 0.5 for a
+tie; so "ours" in both orders is consistent, while (1, 0) with ours shown first, then second, took the first
+place twice. `win_rate` is the mean over both orders and all pairs, ties counting half (2306.05685, section
+3.4). Primacy and recency are the shares of pairs whose first-shown and second-shown answer won both times.
 
 Self-preference by difference in differences, without human labels: over the same prompts, how often the judge
 prefers its own family's answers, minus how often the other judges do (docs/statistics.md; 2410.21819 defines
@@ -12,13 +12,12 @@ the measure with labels).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-from collections.abc import Sequence
 
 from evals.errors import EvalError
 from evals.stats import binary, inputs, intervals
@@ -30,8 +29,8 @@ from evals.stats.intervals import Interval
 class Position:
     """Over pairs judged in both orders, each share with its Wilson interval.
 
-    `taste` is primacy minus recency. `taste_p` is the exact binomial p-value of "both places are taken equally
-    often" over the pairs in which a place won; 1 without any.
+    `taste` is primacy minus recency. `taste_p` is the exact binomial p-value of "both places are taken
+    equally often" over the pairs in which a place won; 1 without any.
     """
 
     consistency: Interval
@@ -55,9 +54,7 @@ def win_rate(
     """
     first_N, second_N = _verdicts(ours_first, ours_second)
     inputs.aligned(verdicts=first_N, clusters=clusters)
-    return intervals.cluster_interval(
-        (first_N + second_N) / 2, clusters, level, rounds, seed, intervals.UNIT
-    )
+    return intervals.cluster_interval((first_N + second_N) / 2, clusters, level, rounds, seed, intervals.UNIT)
 
 
 def position(ours_first: ArrayLike, ours_second: ArrayLike, level: float = 0.95) -> Position:
@@ -105,8 +102,8 @@ def self_preference(
 ) -> Interval:
     """Difference in differences: the judge's preference for its own family's answers less the others'.
 
-    `own` (N,) are the judge's preferences, both orders averaged, for the answer of its family; `others` (J, N)
-    or (N,) those of the other judges on the same pairs. Above zero: it favours its own.
+    `own` (N,) are the judge's preferences, both orders averaged, for the answer of its family; `others` (J,
+    N) or (N,) those of the other judges on the same pairs. Above zero: it favours its own.
     """
     own_N = inputs.between("own", own, 0, 1)
     others_JN = np.atleast_2d(np.asarray(others, dtype=np.float64))

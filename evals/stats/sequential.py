@@ -4,14 +4,15 @@ A nonnegative process that starts at 1 and is a supermartingale under H0 exceeds
 probability at most alpha (Ville's inequality), so looking after every game costs nothing.
 
 - `even_games`: H0 "win rate = 1/2" over decisive games, by a uniform mixture of likelihood ratios:
-  E_n = 2^n B(1 + wins, 1 + losses) (evaluation sheet 3.7; Robbins 1970, Annals of Mathematical Statistics 41).
-- `Betting`: H0 "mean difference <= -margin" for d in [-1, 1], by betting (Waudby-Smith and Ramdas 2024, JRSS B
-  86:1-27, section 4): a gambler stakes a share of the wealth on every d exceeding -margin. Averaging the wealth
-  of several constant stakes and of one that follows the data (approximate Kelly) keeps it valid.
+  E_n = 2^n B(1 + wins, 1 + losses) (evaluation sheet 3.7; Robbins 1970, Annals of Mathematical Statistics
+  41).
+- `Betting`: H0 "mean difference <= -margin" for d in [-1, 1], by betting (Waudby-Smith and Ramdas 2024, JRSS
+  B 86:1-27, section 4): a gambler stakes a share of the wealth on every d exceeding -margin. Averaging the
+  wealth of several constant stakes and of one that follows the data (approximate Kelly) keeps it valid.
 - The same processes for all m at once give the lower bound of a confidence sequence.
 
-Items must come in an order that does not depend on their outcome, and be independent: judge whole clusters and
-pass their means. With unequal clusters that is the mean over clusters, not over items.
+Items must come in an order that does not depend on their outcome, and be independent: judge whole clusters
+and pass their means. With unequal clusters that is the mean over clusters, not over items.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def even_games(wins: ArrayLike, losses: ArrayLike) -> Floats:
 
 
 def noninferiority_wealth(differences: ArrayLike, margin: float) -> Floats:
-    """log wealth after each of (T,) differences in [-1, 1] (candidate - other), or of (S, T) sequences at once.
+    """log wealth after each of (T,) differences in [-1, 1] (candidate - other), or of (S, T) sequences at
+    once.
 
     Non-inferior once it reaches log(1 / alpha); valid at any look. 0 <= margin < 1; 0 tests superiority.
     """
@@ -61,7 +63,7 @@ def noninferiority_wealth(differences: ArrayLike, margin: float) -> Floats:
 
 
 def _wealth(difference_ST: Floats, mean_M: Floats) -> Floats:
-    """log wealth (M, S, T) against "mean <= m": the average over stakes of the products of 1 + stake (d - m)."""
+    """log wealth (M, S, T) against "mean <= m": the mean over stakes of products of 1 + stake (d - m)."""
     gain_MST = difference_ST[None] - mean_M[:, None, None]
     most_M11 = (1 / np.maximum(mean_M + 1, 1e-9))[:, None, None]  # d - m is at least -1 - m
     paths = [np.log1p(np.minimum(share, 0.99) * most_M11 * gain_MST).cumsum(-1) for share in STAKES]

@@ -1,7 +1,8 @@
 """Synthetic promotions: how often the gate's tests let a model through that is worse by exactly the margin.
 
 Every function measures one setting and returns values for JSON, so that a claim can run them as pieces and
-continue where it stopped. A false promotion rate holds when it is at most alpha plus three Monte Carlo errors.
+continue where it stopped. A false promotion rate holds when it is at most alpha plus three Monte Carlo
+errors.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def _passes(setting: Setting, generator: np.random.Generator, count: int) -> Boo
             generator.multinomial(setting.items, shares, count), axis=0, return_inverse=True
         )
         found = [
-            binary.lower_bound(binary.PairedCounts(int(rest), int(won), int(lost_), 0), ALPHA) > -setting.margin
+            binary.lower_bound(binary.PairedCounts(int(rest), int(won), int(lost_), 0), ALPHA)
+            > -setting.margin
             for rest, won, lost_ in tables
         ]
         return np.asarray(found)[back.ravel()]

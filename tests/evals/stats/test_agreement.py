@@ -13,7 +13,8 @@ from sklearn.metrics import cohen_kappa_score
 from evals.errors import EvalError
 from evals.stats import agreement
 
-# Krippendorff 2011 (asc_papers/43), example C: four observers, twelve units, gaps. Gwet 2015 (On Krippendorff's
+# Krippendorff 2011 (asc_papers/43), example C: four observers, twelve units, gaps. Gwet 2015 (On
+# Krippendorff's
 # Alpha Coefficient, table 1) takes the same data.
 RATINGS = [
     [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
@@ -71,7 +72,7 @@ def test_kappa_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
 
 
 def test_kappas_paradox_and_ac1() -> None:
-    """Gwet 2008, section 1: 118 of 125 agreed, nearly all of them positive; kappa is near zero, AC1 is not."""
+    """Gwet 2008, section 1: 118 of 125 agreed, nearly all positive; kappa is near zero, AC1 is not."""
     first = ["+"] * 118 + ["+"] * 5 + ["-"] * 2
     second = ["+"] * 118 + ["-"] * 5 + ["+"] * 2
     kappa, ac1 = agreement.cohen_kappa(first, second), agreement.gwet_ac1(first, second)

@@ -15,7 +15,8 @@ from evals.errors import EvalError
 from evals.stats import binary
 from evals.stats.binary import PairedCounts
 
-# Airway hyper-responsiveness before and after transplantation (Bentur 2009), the example of Fagerland, Lydersen
+# Airway hyper-responsiveness before and after transplantation (Bentur 2009), the example of Fagerland,
+# Lydersen
 # and Laake (2013; 2014, Statistics in Medicine 33:2850-2875), and complete response (Cavo 2012), theirs too.
 AIRWAY = PairedCounts(1, 1, 7, 12)
 RESPONSE = PairedCounts(59, 6, 16, 80)
@@ -38,7 +39,7 @@ def test_newcombes_own_example() -> None:
 
 
 def test_tangos_own_example() -> None:
-    """Tango 1998, section 5: contact lenses disinfected by two systems, 43 / 0 / 1 / 0, margin .1: Z = 1.709."""
+    """Tango 1998, section 5: contact lenses disinfected twice, 43 / 0 / 1 / 0, margin .1: Z = 1.709."""
     lenses = PairedCounts(43, 0, 1, 0)
     assert binary.tango_statistic(lenses, -0.1) == pytest.approx(1.709, abs=5e-4)
 
@@ -63,7 +64,10 @@ def test_tango_uses_the_maximum_likelihood_under_the_null(table: PairedCounts, d
         return -float(np.log(shares) @ [table.gained, table.lost, table.both + table.neither])
 
     found = minimize_scalar(
-        negative, bounds=(max(0, -difference), (1 - difference) / 2), method="bounded", options={"xatol": 1e-12}
+        negative,
+        bounds=(max(0, -difference), (1 - difference) / 2),
+        method="bounded",
+        options={"xatol": 1e-12},
     ).x
     variance = table.n * (2 * found + difference - difference**2)
     expected = (table.gained - table.lost - table.n * difference) / math.sqrt(variance)

@@ -73,7 +73,9 @@ def test_the_prediction_powered_interval_covers_and_is_no_wider_than_labels_alon
 
 def test_a_weight_of_zero_is_the_plain_mean_and_one_is_plain_inference() -> None:
     labels, verdicts, unlabelled = _labelled(1, 0.5)
-    assert prediction_powered_mean(labels, verdicts, unlabelled, weight=0).mean == pytest.approx(labels.mean())
+    assert prediction_powered_mean(labels, verdicts, unlabelled, weight=0).mean == pytest.approx(
+        labels.mean()
+    )
     plain = prediction_powered_mean(labels, verdicts, unlabelled, weight=1)
     assert plain.mean == pytest.approx(unlabelled.mean() + (labels - verdicts).mean())
     variance = unlabelled.var(ddof=1) / 600 + (labels - verdicts).var(ddof=1) / 60

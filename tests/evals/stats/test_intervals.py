@@ -88,7 +88,9 @@ def test_the_order_of_rows_changes_nothing(rows: list[tuple[float, int]], shuffl
     shuffled = list(rows)
     shuffler.shuffle(shuffled)  # type: ignore[attr-defined]
     first, second = (
-        intervals.cluster_interval([v for v, _ in table], [c for _, c in table], rounds=200, bounds=intervals.UNIT)
+        intervals.cluster_interval(
+            [v for v, _ in table], [c for _, c in table], rounds=200, bounds=intervals.UNIT
+        )
         for table in (rows, shuffled)
     )
     assert first == second

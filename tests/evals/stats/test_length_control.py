@@ -11,9 +11,7 @@ from scipy.optimize import minimize
 from evals.errors import EvalError
 from evals.stats.length_control import RIDGE, length_controlled
 
-rows = st.lists(
-    st.tuples(st.floats(0, 1), st.integers(0, 900), st.integers(0, 900)), min_size=3, max_size=40
-)
+rows = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 900), st.integers(0, 900)), min_size=3, max_size=40)
 
 
 @given(rows)

@@ -112,9 +112,7 @@ def test_a_total_weighs_tasks_equally_and_shares_facts() -> None:
     assert both.upper - both.lower > 1.3 * (apart.upper - apart.lower)
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 14)), min_size=15, max_size=60)
-)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 14)), min_size=15, max_size=60))
 def test_exchanging_the_models_mirrors_the_bounds(rows: list[tuple[float, float, int]]) -> None:
     ours, theirs, clusters = zip(*rows, strict=True)
     forward, backward = compare(ours, theirs, clusters, rounds=50), compare(theirs, ours, clusters, rounds=50)

@@ -24,7 +24,9 @@ def test_achieved_power_and_visible_margin_undo_the_plan(
 ) -> None:
     items = power.required_items(margin, sd, power=wanted, design_effect=effect)
     if items > 50:
-        assert power.achieved_power(items, margin, sd, design_effect=effect) == pytest.approx(wanted, abs=0.01)
+        assert power.achieved_power(items, margin, sd, design_effect=effect) == pytest.approx(
+            wanted, abs=0.01
+        )
         seen = power.visible_margin(items, sd, power=wanted, design_effect=effect)
         assert seen == pytest.approx(margin, rel=0.02)
 

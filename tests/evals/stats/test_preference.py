@@ -26,7 +26,7 @@ Verdicts = tuple[list[float], list[float], list[int], list[str]]
 
 @pytest.fixture(scope="module")
 def llmbar(shared_data: Path) -> dict[str, Verdicts]:
-    """Per judge, prompting Vanilla: verdict for output 1 shown first and second, whether it is better, pair."""
+    """Per judge, prompting Vanilla: verdict for output 1 shown first, second; is it better; pair."""
     judges: dict[str, Verdicts] = defaultdict(lambda: ([], [], [], []))
     with gzip.open(shared_data / "llmbar/judge_verdicts.jsonl.gz", "rt", encoding="utf-8") as lines:
         for row in map(json.loads, lines):

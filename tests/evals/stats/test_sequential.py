@@ -25,7 +25,9 @@ def test_even_games_is_the_formula() -> None:
 def test_the_e_value_is_a_martingale_under_even_games() -> None:
     for wins, losses in ((0, 0), (4, 1), (10, 10)):
         now = math.exp(sequential.even_games([wins], [losses])[0])
-        after = np.exp([*sequential.even_games([wins + 1], [losses]), *sequential.even_games([wins], [losses + 1])])
+        after = np.exp(
+            [*sequential.even_games([wins + 1], [losses]), *sequential.even_games([wins], [losses + 1])]
+        )
         assert after.mean() == pytest.approx(now)
 
 
