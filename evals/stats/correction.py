@@ -66,8 +66,9 @@ def corrected_rate(
     information = q0 + q1 - 1
     if information < least_information:
         raise EvalError(
-            f"sensitivity {q1:.2f} and specificity {q0:.2f} sum to {q0 + q1:.2f}; a judge this close to a"
-            f" coin (less than {1 + least_information:g}) cannot be corrected: use another judge or human labels"
+            f"sensitivity {q1:.2f} and specificity {q0:.2f} sum to {q0 + q1:.2f}, less than"
+            f" {1 + least_information:g}; a judge this close to a coin cannot be corrected: use another one,"
+            " or human labels"
         )
     theta = min(1.0, max(0.0, (p + q0 - 1) / information))
     spread_p, spread_1, spread_0 = _spread(p, n), _spread(q1, m1), _spread(q0, m0)

@@ -30,7 +30,7 @@ def test_an_impossible_rate_is_clipped() -> None:
 
 
 def test_a_judge_near_a_coin_is_refused() -> None:
-    with pytest.raises(EvalError, match="another judge"):
+    with pytest.raises(EvalError, match="close to a coin"):
         corrected_rate([1, 0, 1], [1, 0] * 10, [1, 0] * 10)
 
 
