@@ -75,8 +75,7 @@ def alternative_annotator(
     item, or fewer than three raters with enough items.
     """
     inputs.aligned(items=items, raters=raters, labels=labels)
-    between_0_and_1 = 0 <= epsilon < 1
-    if not between_0_and_1:
+    if not 0 <= epsilon < 1:
         raise EvalError(f"epsilon is {epsilon:g}; expected at least 0 and less than 1")
     wins = _wins(items, raters, labels, judge)
     kept = {name: pairs for name, pairs in sorted(wins.items()) if len(pairs) >= least_items}

@@ -85,13 +85,15 @@ def compare(
     are missing, not finite, out of bounds or of unequal length.
     """
     ours_N, theirs_N = inputs.finite("candidate", candidate), inputs.finite("other", other)
-    inputs.aligned(candidate=ours_N, other=theirs_N, clusters=clusters, strata=strata or clusters)
+    inputs.aligned(candidate=ours_N, other=theirs_N, clusters=clusters)
+    if strata is not None:
+        inputs.aligned(candidate=ours_N, strata=strata)
     inputs.share("alpha", alpha, 0, 0.5)
     inputs.between("candidate - other", ours_N - theirs_N, *bounds)
     names, row_N = inputs.grouped(clusters)
     tasks, column_N = inputs.grouped(strata if strata is not None else [""] * len(row_N))
-    mean = _mean(ours_N - theirs_N, column_N, len(tasks))
-    sized = (len(ours_N), len(names))
+    table = _table(ours_N - theirs_N, row_N, column_N, len(names), len(tasks))
+    mean, sized = float(table[0].sum()), (len(ours_N), len(names))
     if len(names) < MIN_CLUSTERS:
         return Comparison(mean, *bounds, *sized, "none")
     right_or_wrong = bool(np.isin(np.r_[ours_N, theirs_N], (0.0, 1.0)).all())
@@ -99,21 +101,19 @@ def compare(
         counts = binary.paired_counts(ours_N, theirs_N)
         upper = -binary.lower_bound(counts.swapped(), alpha)
         return Comparison(mean, binary.lower_bound(counts, alpha), upper, *sized, "tango")
-    table = _table(ours_N - theirs_N, row_N, column_N, len(names), len(tasks))
-    lower, degrees = lower_bounds(*(part[None] for part in table), alpha=alpha)
-    upper, above = lower_bounds(-table[0][None], table[1][None], table[2][None], alpha=alpha)
-    if math.isfinite(lower[0]) and math.isfinite(upper[0]):
-        low, high = max(float(lower[0]), bounds[0]), min(-float(upper[0]), bounds[1])
-        return Comparison(mean, low, high, *sized, "t", min(float(degrees[0]), float(above[0])))
-    drawn = intervals.paired_difference(
-        ours_N, theirs_N, clusters, strata, alpha, rounds, seed, bounds, size_biased=True
+    (low,), (degrees,) = lower_bounds(*(part[None] for part in table), alpha=alpha)
+    (high,), _ = lower_bounds(-table[0][None], table[1][None], -table[2][None], alpha=alpha)
+    low, high = float(low), -float(high)
+    applies = math.isfinite(low)
+    if not (applies and math.isfinite(high)):
+        drawn = intervals.paired_difference(
+            ours_N, theirs_N, clusters, strata, alpha, rounds, seed, bounds, size_biased=True
+        )
+        low, high = low if applies else drawn.lower, high if math.isfinite(high) else drawn.upper
+    low, high = min(mean, max(low, bounds[0])), max(mean, min(high, bounds[1]))
+    return Comparison(
+        mean, low, high, *sized, "t" if applies else "bootstrap", float(degrees) if applies else None
     )
-    return Comparison(mean, drawn.lower, drawn.upper, *sized, "bootstrap")
-
-
-def _mean(difference_N: Floats, column_N: inputs.Ints, tasks: int) -> float:
-    sums = np.bincount(column_N, difference_N, tasks) / np.bincount(column_N, minlength=tasks)
-    return float(sums.mean())
 
 
 def _table(
