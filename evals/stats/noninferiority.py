@@ -42,8 +42,8 @@ MIN_DEGREES = 8.0
 class Comparison:
     """The difference candidate - other with one-sided bounds, each at level 1 - alpha.
 
-    `method` is the test that was used; "none" says that there are too few clusters or items to decide, and
-    the bounds are then the widest ones. `degrees` are those of Student's t.
+    `method` is the test behind the lower bound, `degrees` those of its Student's t; "none" says that there
+    are too few clusters to decide, and the bounds are then the widest ones.
     """
 
     mean: float
