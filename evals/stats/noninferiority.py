@@ -1,8 +1,8 @@
 """One-sided non-inferiority and superiority on paired items that come in clusters.
 
-Unclustered right/wrong items: Tango's score test (`evals.stats.binary`). Everything else: a t test on
-clusters with four corrections, each against a way in which few or unequal clusters promote a worse model too
-often:
+Unclustered right/wrong items: Tango's score test (`evals.stats.binary`). Everything else: a t test on clusters
+with four corrections, each against a way in which few or unequal clusters promote a worse
+model too often:
 
 - The standard error is the cluster jackknife's (CV3; Bell and McCaffrey 2002, Survey Methodology 28:169-181).
 - One imaginary cluster joins that loses as the typical losing cluster does (sum y^2 / sum |y| over clusters
@@ -10,12 +10,11 @@ often:
 - Rare losses make the statistic skew: Hall's monotone transformation (1992, JRSS B 54:221-228, equation 2.4)
   with the skewness of the clusters, where that skewness makes a false promotion likelier.
 - Student's t with the smaller of the effective number of clusters (sum w)^2 / sum w^2 minus 1, and the
-  degrees of freedom of the variance estimate, 2 K / (kurtosis - 1): a variance that hangs on two clusters has
-  few.
+  degrees of freedom of the variance estimate, 2 K / (kurtosis - 1): few, when it hangs on two clusters.
 
 With fewer than 8 of the latter, or fewer than 5 effective clusters, the t test does not apply: the bounded
 cluster bootstrap of `intervals` decides, with its imaginary cluster at the worst possible value. Below
-`MIN_CLUSTERS` clusters nothing is decided. What was measured is in docs/statistics.md.
+`MIN_CLUSTERS` clusters nothing is decided. What remains is simulated by tests/proof/promotions.py.
 """
 
 from __future__ import annotations

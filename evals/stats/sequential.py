@@ -4,8 +4,8 @@ A nonnegative process that starts at 1 and is a supermartingale under H0 exceeds
 probability at most alpha (Ville's inequality), so looking after every game costs nothing.
 
 - `even_games`: H0 "win rate = 1/2" over decisive games, by a uniform mixture of likelihood ratios:
-  E_n = 2^n B(1 + wins, 1 + losses) (evaluation sheet 3.7; Robbins 1970, Annals of Mathematical Statistics
-  41).
+  E_n = 2^n B(1 + wins, 1 + losses) (Robbins 1970, Annals of
+  Mathematical Statistics 41:1397-1409).
 - `Betting`: H0 "mean difference <= -margin" for d in [-1, 1], by betting (Waudby-Smith and Ramdas 2024, JRSS
   B 86:1-27, section 4): a gambler stakes a share of the wealth on every d exceeding -margin. Averaging the
   wealth of several constant stakes and of one that follows the data (approximate Kelly) keeps it valid.

@@ -1,4 +1,4 @@
-"""Planned items and powers: the sheet's figures, inversions, simulations of what was planned."""
+"""Planned items and powers: known figures, inversions, simulations of what was planned."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from evals.stats import power
 
 
 @pytest.mark.parametrize(("margin", "items"), [(0.02, 1546), (0.03, 687), (0.05, 247)])
-def test_the_items_that_the_sheet_names(margin: float, items: int) -> None:
-    """3.7: 10 % discordant pairs, one-sided .05, power .8, true gap 0."""
+def test_the_items_that_a_gate_needs(margin: float, items: int) -> None:
+    """10 % discordant pairs, one-sided .05, power .8, true gap 0."""
     assert power.required_items(margin, power.discordant_sd(0.1)) == items
 
 

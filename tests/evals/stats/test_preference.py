@@ -13,7 +13,7 @@ import pytest
 from evals.errors import EvalError
 from evals.stats import preference
 
-# Sheet 3.2, plain prompt, pairs judged in both orders: n, same, first, second, accuracy.
+# LLMBar (2310.07641), plain prompt, pairs judged in both orders: n, same, first, second, accuracy.
 TABLE = {
     "GPT-4": (734, 0.877, 0.071, 0.052, 0.760),
     "ChatGPT": (734, 0.586, 0.386, 0.029, 0.432),
