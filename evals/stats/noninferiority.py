@@ -1,8 +1,8 @@
 """One-sided non-inferiority and superiority on paired items that come in clusters.
 
-Unclustered right/wrong items: Tango's score test (`evals.stats.binary`). Everything else: a t test on clusters
-with four corrections, each against a way in which few or unequal clusters promote a worse
-model too often:
+Unclustered right/wrong items: Tango's score test (`evals.stats.binary`). Everything else: a t test on
+clusters with four corrections, each against a way in which few or unequal clusters promote a worse model too
+often:
 
 - The standard error is the cluster jackknife's (CV3; Bell and McCaffrey 2002, Survey Methodology 28:169-181).
 - One imaginary cluster joins that loses as the typical losing cluster does (sum y^2 / sum |y| over clusters
