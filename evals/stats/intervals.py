@@ -299,7 +299,8 @@ def _draws(
 ) -> Floats:
     """The statistic under `rounds` draws of exponential cluster weights (R,).
 
-    With `extreme`, one more cluster of the mean size and that value joins a random task in every round.
+    With `extreme`, one more cluster of that value joins a random task in every round, of the mean size or of
+    that of the cluster of a random item (`size_biased`).
     """
     generator = np.random.default_rng(seed)
     block = max(1, _BLOCK // sums.clusters)

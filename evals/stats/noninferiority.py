@@ -100,8 +100,9 @@ def compare(
         counts = binary.paired_counts(ours_N, theirs_N)
         upper = -binary.lower_bound(counts.swapped(), alpha)
         return Comparison(mean, binary.lower_bound(counts, alpha), upper, *sized, "tango")
-    (low,), (degrees,) = lower_bounds(*(part[None] for part in table), alpha=alpha)
-    (high,), _ = lower_bounds(-table[0][None], table[1][None], -table[2][None], alpha=alpha)
+    values_1K, weights_1K, residuals_1K = (part[None] for part in table)
+    (low,), (degrees,) = lower_bounds(values_1K, weights_1K, residuals_1K, alpha)
+    (high,), _ = lower_bounds(-values_1K, weights_1K, -residuals_1K, alpha)
     low, high = float(low), -float(high)
     applies = math.isfinite(low)
     if not (applies and math.isfinite(high)):
