@@ -12,7 +12,7 @@ often:
 - Student's t with the smaller of the effective number of clusters (sum w)^2 / sum w^2 minus 1, and the
   degrees of freedom of the variance estimate, 2 K / (kurtosis - 1): few, when it hangs on two clusters.
 
-With fewer than 8 of the latter, or fewer than 5 effective clusters, the t test does not apply: the bounded
+With fewer than 10 of the latter, or fewer than 5 effective clusters, the t test does not apply: the bounded
 cluster bootstrap of `intervals` decides, with its imaginary cluster at the worst possible value. Below
 `MIN_CLUSTERS` clusters nothing is decided. What remains is simulated by tests/proof/promotions.py.
 """
@@ -34,7 +34,7 @@ from evals.stats.inputs import Floats
 Method = Literal["tango", "t", "bootstrap", "none"]
 MIN_CLUSTERS = 10
 MIN_EFFECTIVE = 5.0
-MIN_DEGREES = 8.0
+MIN_DEGREES = 10.0
 
 
 @dataclass(frozen=True)
