@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals import baselines, stats
+from evals import baselines
 from evals.bpc import Bits
 from evals.harness import Results
 from evals.items import Item
 from evals.mera import score
 from evals.minimal_pairs import TASK as PAIRS_TASK
 from evals.minimal_pairs import Pair
+from evals.stats import intervals
 from evals.suites import Suite, Task
 
 ROUNDS = 2000
@@ -85,13 +86,13 @@ def _task(task: Task, results: Results, outcomes: score.Outcomes) -> dict[str, A
 
 def total(items: Sequence[Item], missing: Sequence[str]) -> dict[str, Any]:
     """Plain mean of the means of every task, with its interval over clusters."""
-    interval = stats.stratified_interval(
+    interval = intervals.stratified_interval(
         [item.value for item in items],
         [item.task for item in items],
         [item.cluster for item in items],
         rounds=ROUNDS,
         seed=SEED,
-        bounds=stats.UNIT,
+        bounds=intervals.UNIT,
     )
     return {
         "value": interval.mean,
@@ -107,7 +108,7 @@ def describe_bits(by_language: Mapping[str, Bits]) -> dict[str, Any]:
     """The part `bpc` of scores.json; a document is a cluster."""
     described = {}
     for language, bits in sorted(by_language.items()):
-        interval = stats.ratio_interval(
+        interval = intervals.ratio_interval(
             bits.bits, bits.characters, [document.id for document in bits.documents], rounds=ROUNDS, seed=SEED
         )
         described[language] = {
@@ -121,12 +122,12 @@ def describe_bits(by_language: Mapping[str, Bits]) -> dict[str, Any]:
 
 
 def _mean(items: Sequence[Item]) -> dict[str, Any]:
-    interval = stats.cluster_interval(
+    interval = intervals.cluster_interval(
         [item.value for item in items],
         [item.cluster for item in items],
         rounds=ROUNDS,
         seed=SEED,
-        bounds=stats.UNIT,
+        bounds=intervals.UNIT,
     )
     return {"value": interval.mean, "ci": interval.pair(), "n": interval.n, "clusters": interval.clusters}
 

@@ -14,11 +14,11 @@ The order of the verdicts, for a difference that counts upwards with one-sided b
 
 from __future__ import annotations
 
-from evals import stats
 from evals.gate import words
 from evals.gate.policy import FAIL, NOT_COMPARABLE, NOT_ENOUGH, PASS, TOTAL, Check, Policy, Rule, Verdict
 from evals.gate.tables import Evaluation, IncomparableError, MissingError, bits_and_characters, paired
-from evals.stats import Difference
+from evals.stats import intervals
+from evals.stats.intervals import Difference
 
 
 def verdict_of(difference: Difference, margin: float, min_clusters: int) -> Verdict:
@@ -72,12 +72,12 @@ def compare(
         clusters, chars = list(documents["cluster"]), documents["chars"]
         options = (policy.alpha, policy.rounds, policy.seed)
         rise = (
-            stats.relative_rise(ours, theirs, clusters, *options)
+            intervals.relative_rise(ours, theirs, clusters, *options)
             if rule.relative
-            else stats.ratio_difference(ours, theirs, chars, clusters, *options)
+            else intervals.ratio_difference(ours, theirs, chars, clusters, *options)
         )
         return rise.negated(), float(ours.sum() / chars.sum()), float(theirs.sum() / chars.sum())
-    difference = stats.paired_difference(
+    difference = intervals.paired_difference(
         rows["candidate"],
         rows["other"],
         list(rows["cluster"]),
@@ -108,7 +108,7 @@ def check_judge(preferences: list[float], clusters: list[str], policy: Policy) -
     if not preferences:
         text = "the judge votes, but its verdicts are missing; a missing number closes the gate"
         return Check("judge", "champion", "preference", policy.judge_margin, FAIL, text)
-    difference = stats.paired_difference(
+    difference = intervals.paired_difference(
         preferences,
         [0.5] * len(preferences),
         clusters,

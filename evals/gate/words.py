@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from evals.gate.policy import NOT_ENOUGH, PASS, Policy, Rule
-from evals.stats import Difference, required_clusters
+from evals.stats.intervals import Difference, required_clusters
 
 
 def finite(value: float) -> float | None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals import stats
 from evals.judge.verdicts import Verdict
+from evals.stats import intervals
 
 MAX_UNJUDGED = 0.05
 LEVEL = 0.95
@@ -35,7 +35,7 @@ def position_bias(verdicts: Sequence[Verdict], seed: int = 0) -> Bias:
     consistency = sum(bool(verdict.consistent) for verdict in asked) / len(asked)
     taste = [_taste(verdict) for verdict in asked]
     clusters = [verdict.cluster for verdict in asked]
-    interval = stats.cluster_interval(taste, clusters, LEVEL, ROUNDS, seed, stats.UNIT_DIFFERENCE)
+    interval = intervals.cluster_interval(taste, clusters, LEVEL, ROUNDS, seed, intervals.UNIT_DIFFERENCE)
     return Bias(len(asked), consistency, interval.mean, interval.pair())
 
 
@@ -46,7 +46,7 @@ def _taste(verdict: Verdict) -> float:
     return -1.0 if verdict.p_first < 0.5 < verdict.p_second else 0.0
 
 
-def accuracy(verdicts: Sequence[Verdict], seed: int = 0) -> stats.Interval | None:
+def accuracy(verdicts: Sequence[Verdict], seed: int = 0) -> intervals.Interval | None:
     """Share of (right, wrong) pairs in which the right answer was preferred; a draw counts half.
 
     The truth is the generator's, never human. None when there is no such pair.
@@ -55,7 +55,7 @@ def accuracy(verdicts: Sequence[Verdict], seed: int = 0) -> stats.Interval | Non
     if not hits:
         return None
     clusters = [verdict.cluster for verdict in verdicts]
-    return stats.cluster_interval(hits, clusters, LEVEL, ROUNDS, seed, stats.UNIT)
+    return intervals.cluster_interval(hits, clusters, LEVEL, ROUNDS, seed, intervals.UNIT)
 
 
 def summarise(
@@ -73,13 +73,13 @@ def summarise(
     bias, right = position_bias(verdicts, seed), accuracy(truth, seed)
     preference = None
     if verdicts:
-        preference = stats.cluster_interval(
+        preference = intervals.cluster_interval(
             [verdict.preference for verdict in verdicts],
             [verdict.cluster for verdict in verdicts],
             LEVEL,
             ROUNDS,
             seed,
-            stats.UNIT,
+            intervals.UNIT,
         )
     total = len(verdicts) + len(truth) + unjudged
     reason = refusal(bias, right, unjudged / total if total else 0.0, min_consistency)
@@ -102,7 +102,9 @@ def summarise(
     }
 
 
-def refusal(bias: Bias, right: stats.Interval | None, unjudged: float, min_consistency: float) -> str | None:
+def refusal(
+    bias: Bias, right: intervals.Interval | None, unjudged: float, min_consistency: float
+) -> str | None:
     """Why the judge may not vote, in words; None when it may."""
     reasons = []
     if unjudged > MAX_UNJUDGED:

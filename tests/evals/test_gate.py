@@ -14,7 +14,7 @@ from evals.gate.decide import Entry, Vote, decide
 from evals.gate.policy import Policy, Rule, worst
 from evals.gate.rules import verdict_of
 from evals.gate.tables import Evaluation
-from evals.stats import Difference
+from evals.stats.intervals import Difference
 
 CONDITIONS = {"data": "d1", "shots": 0, "task_versions": {"cities": "1"}, "batch_size": 32}
 SILENT = Vote(False, "it is switched off", [], [])

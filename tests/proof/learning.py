@@ -138,7 +138,7 @@ def _compare(seed: int) -> dict[str, Any]:
 def _rise(model: Any, other: Any, language: str) -> dict[str, Any]:
     """Relative rise of bits per character over the same held-out documents."""
     from evals.gate.tables import bits_and_characters, paired
-    from evals.stats import relative_rise
+    from evals.stats.intervals import relative_rise
 
     rows = bits_and_characters(paired(model, other, f"bpc_{language}"))
     return _plain(relative_rise(rows["candidate"], rows["other"], list(rows["cluster"]), alpha=TAIL))
@@ -147,7 +147,7 @@ def _rise(model: Any, other: Any, language: str) -> dict[str, Any]:
 def _difference(seed: int, model: Any, other: Any) -> dict[str, Any]:
     """Difference of the plain mean over the Russian tasks, item by item."""
     from evals.gate.tables import paired
-    from evals.stats import paired_difference
+    from evals.stats.intervals import paired_difference
 
     rows = paired(model, other, "total")
     rows = rows[rows["task"].isin(_russian_tasks(seed))]

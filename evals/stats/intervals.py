@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from evals.errors import EvalError
+from evals.stats.inputs import Floats, finite, normal_quantile
 
-Floats = NDArray[np.float64]
 Bounds = tuple[float, float]
 UNIT: Bounds = (0.0, 1.0)
 UNIT_DIFFERENCE: Bounds = (-1.0, 1.0)
@@ -110,7 +110,7 @@ def stratified_interval(
     bounds: Bounds | None = None,
 ) -> Interval:
     """The plain mean of the means of the strata (a total over tasks). Raises as above."""
-    value_N = _finite("values", values)
+    value_N = finite("values", values)
     sums = _sums(value_N, np.ones_like(value_N), clusters, strata)
     lower, upper = _bounds(sums, (1 - level) / 2, rounds, seed, bounds, _mean_of_ratios)
     return Interval(_mean_of_ratios(*_all(sums)), lower, upper, sums.n, sums.clusters)
@@ -128,7 +128,7 @@ def ratio_interval(
 
     Raises `EvalError` as above, and when a denominator is negative or all are zero.
     """
-    sums = _sums(_finite("numerators", numerators), _positive(denominators), clusters, None)
+    sums = _sums(finite("numerators", numerators), _positive(denominators), clusters, None)
     lower, upper = _bounds(sums, (1 - level) / 2, rounds, seed, None, _mean_of_ratios)
     return Interval(_mean_of_ratios(*_all(sums)), lower, upper, sums.n, sums.clusters)
 
@@ -142,14 +142,17 @@ def paired_difference(
     rounds: int = 2000,
     seed: int = 0,
     bounds: Bounds | None = UNIT_DIFFERENCE,
+    size_biased: bool = False,
 ) -> Difference:
     """Mean of candidate - other, item by item (N,); with `strata`, the plain mean over strata of their means.
 
-    `bounds` are the least and greatest possible difference of one item, None without. Raises as above.
+    `bounds` are the least and greatest possible difference of one item, None without. `size_biased` gives the
+    imaginary cluster the size of the cluster of a random item, for clusters of very unequal sizes. Raises as
+    above.
     """
     candidate_N, other_N = _pairs(candidate, other)
     sums = _sums(candidate_N - other_N, np.ones_like(other_N), clusters, strata)
-    return _difference(sums, alpha, rounds, seed, bounds, _mean_of_ratios)
+    return _difference(sums, alpha, rounds, seed, bounds, _mean_of_ratios, size_biased)
 
 
 def ratio_difference(
@@ -179,7 +182,7 @@ def relative_rise(
 
     The characters cancel: both models read the same documents. Raises also for a zero sum of `other`.
     """
-    candidate_N, other_N = _finite("candidate", candidate), _positive(other)
+    candidate_N, other_N = finite("candidate", candidate), _positive(other)
     sums = _sums(candidate_N - other_N, other_N, clusters, None)
     return _difference(sums, alpha, rounds, seed, None, _mean_of_ratios)
 
@@ -198,12 +201,12 @@ def required_clusters(
         width = difference.mean - difference.lower
         return max(1, math.ceil(difference.clusters * width / margin)) if math.isfinite(width) else None
     variance = difference.se**2 * difference.clusters
-    z = _normal_quantile(1 - alpha) + _normal_quantile(power)
+    z = normal_quantile(1 - alpha) + normal_quantile(power)
     return max(1, math.ceil(z * z * variance / margin**2))
 
 
 def _pairs(candidate: ArrayLike, other: ArrayLike) -> tuple[Floats, Floats]:
-    candidate_N, other_N = _finite("candidate", candidate), _finite("other", other)
+    candidate_N, other_N = finite("candidate", candidate), finite("other", other)
     if len(candidate_N) != len(other_N):
         raise EvalError(
             f"a paired difference needs pairs; given {len(candidate_N)} and {len(other_N)} values"
@@ -211,17 +214,8 @@ def _pairs(candidate: ArrayLike, other: ArrayLike) -> tuple[Floats, Floats]:
     return candidate_N, other_N
 
 
-def _finite(name: str, values: ArrayLike) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or array.size == 0:
-        raise EvalError(f"{name}: expected a list of at least one number, found shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise EvalError(f"{name}: {int((~np.isfinite(array)).sum())} of {array.size} values are not finite")
-    return array
-
-
 def _positive(values: ArrayLike) -> Floats:
-    array = _finite("denominators", values)
+    array = finite("denominators", values)
     if (array < 0).any() or array.sum() == 0:
         raise EvalError("denominators: expected numbers of zero or more with a sum above zero")
     return array
@@ -261,16 +255,28 @@ def _mean_of_ratios(numerators: Floats, denominators: Floats) -> Any:
 
 
 def _difference(
-    sums: _Sums, alpha: float, rounds: int, seed: int, bounds: Bounds | None, statistic: Any
+    sums: _Sums,
+    alpha: float,
+    rounds: int,
+    seed: int,
+    bounds: Bounds | None,
+    statistic: Any,
+    size_biased: bool = False,
 ) -> Difference:
     draws = _draws(sums, rounds, seed, None, statistic)
-    lower, upper = _bounds(sums, alpha, rounds, seed, bounds, statistic)
+    lower, upper = _bounds(sums, alpha, rounds, seed, bounds, statistic, size_biased)
     mean = statistic(*_all(sums))
     return Difference(mean, lower, upper, float(draws.std()), sums.n, sums.clusters)
 
 
 def _bounds(
-    sums: _Sums, tail: float, rounds: int, seed: int, bounds: Bounds | None, statistic: Any
+    sums: _Sums,
+    tail: float,
+    rounds: int,
+    seed: int,
+    bounds: Bounds | None,
+    statistic: Any,
+    size_biased: bool = False,
 ) -> tuple[float, float]:
     """One-sided bounds, each with error `tail`."""
     if not 0 < tail < 0.5:
@@ -283,21 +289,26 @@ def _bounds(
         tail = _expanded(tail, sums.clusters)
         lower, upper = np.quantile(draws, [tail, 1 - tail])
     else:
-        lower = np.quantile(_draws(sums, rounds, seed, bounds[0], statistic), tail)
-        upper = np.quantile(_draws(sums, rounds, seed, bounds[1], statistic), 1 - tail)
+        lower = np.quantile(_draws(sums, rounds, seed, bounds[0], statistic, size_biased), tail)
+        upper = np.quantile(_draws(sums, rounds, seed, bounds[1], statistic, size_biased), 1 - tail)
     return min(float(lower), mean), max(float(upper), mean)
 
 
-def _draws(sums: _Sums, rounds: int, seed: int, extreme: float | None, statistic: Any) -> Floats:
+def _draws(
+    sums: _Sums, rounds: int, seed: int, extreme: float | None, statistic: Any, size_biased: bool = False
+) -> Floats:
     """The statistic under `rounds` draws of exponential cluster weights (R,).
 
-    With `extreme`, one more cluster of the mean size and that value joins a random task in every round.
+    With `extreme`, one more cluster of that value joins a random task in every round, of the mean size or of
+    that of the cluster of a random item (`size_biased`).
     """
     generator = np.random.default_rng(seed)
     block = max(1, _BLOCK // sums.clusters)
     draws = np.empty(rounds)
     present_K = (sums.denominators > 0).sum(0)
     size_K = sums.denominators.sum(0) / np.maximum(present_K, 1)
+    if size_biased:
+        size_K = (sums.denominators**2).sum(0) / sums.denominators.sum(0)
     for start in range(0, rounds, block):
         count = min(block, rounds - start)
         weights_RC = generator.standard_exponential((count, sums.clusters))
@@ -317,9 +328,3 @@ def _expanded(tail: float, clusters: int) -> float:
 
     wide = math.sqrt((clusters + 1) / (clusters - 1)) * stats.t.ppf(tail, clusters - 1)
     return float(stats.norm.cdf(wide))
-
-
-def _normal_quantile(probability: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(probability)

@@ -1,0 +1,189 @@
+"""One-sided non-inferiority and superiority on paired items that come in clusters.
+
+Unclustered right/wrong items: Tango's score test (`evals.stats.binary`). Everything else: a t test on
+clusters with four corrections, each against a way in which few or unequal clusters promote a worse model too
+often:
+
+- The standard error is the cluster jackknife's (CV3; Bell and McCaffrey 2002, Survey Methodology 28:169-181).
+- One imaginary cluster joins that loses as the typical losing cluster does (sum y^2 / sum |y| over clusters
+  that lose; all of its items where none does): "one more loss", the +1 of Clopper and Pearson's bound.
+- Rare losses make the statistic skew: Hall's monotone transformation (1992, JRSS B 54:221-228, equation 2.4)
+  with the skewness of the clusters, where that skewness makes a false promotion likelier.
+- Student's t with the smaller of the effective number of clusters (sum w)^2 / sum w^2 minus 1, and the
+  degrees of freedom of the variance estimate, 2 K / (kurtosis - 1): few, when it hangs on two clusters.
+
+With fewer than 10 of the latter, or fewer than 5 effective clusters, the t test does not apply: the bounded
+cluster bootstrap of `intervals` decides, with its imaginary cluster at the worst possible value. Below
+`MIN_CLUSTERS` clusters nothing is decided. What remains is simulated by tests/proof/promotions.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from evals.errors import EvalError
+from evals.stats import binary, inputs, intervals
+from evals.stats.inputs import Floats
+
+Method = Literal["tango", "t", "bootstrap", "none"]
+MIN_CLUSTERS = 10
+MIN_EFFECTIVE = 5.0
+MIN_DEGREES = 10.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference candidate - other with one-sided bounds, each at level 1 - alpha.
+
+    `method` is the test behind the lower bound, `degrees` those of its Student's t; "none" says that there
+    are too few clusters to decide, and the bounds are then the widest ones.
+    """
+
+    mean: float
+    lower: float
+    upper: float
+    n: int
+    clusters: int
+    method: Method
+    degrees: float | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether there was enough to test at all."""
+        return self.method != "none"
+
+    def not_worse(self, margin: float) -> bool:
+        """Non-inferior: the lower bound lies above -margin."""
+        return self.decided and self.lower > -margin
+
+    @property
+    def better(self) -> bool:
+        """Superior: the lower bound lies above zero."""
+        return self.decided and self.lower > 0
+
+
+def compare(
+    candidate: ArrayLike,
+    other: ArrayLike,
+    clusters: Sequence[Any],
+    strata: Sequence[Any] | None = None,
+    alpha: float = 0.05,
+    bounds: intervals.Bounds = intervals.UNIT_DIFFERENCE,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models on the same items (N,); with `strata`, the plain mean over strata of their means.
+
+    `bounds` are the least and greatest possible difference of one item. Raises `EvalError` for values that
+    are missing, not finite, out of bounds or of unequal length.
+    """
+    ours_N, theirs_N = inputs.finite("candidate", candidate), inputs.finite("other", other)
+    inputs.aligned(candidate=ours_N, other=theirs_N, clusters=clusters)
+    if strata is not None:
+        inputs.aligned(candidate=ours_N, strata=strata)
+    inputs.share("alpha", alpha, 0, 0.5)
+    inputs.between("candidate - other", ours_N - theirs_N, *bounds)
+    names, row_N = inputs.grouped(clusters)
+    tasks, column_N = inputs.grouped(strata if strata is not None else [""] * len(row_N))
+    table = _table(ours_N - theirs_N, row_N, column_N, len(names), len(tasks))
+    mean, sized = float(table[0].sum()), (len(ours_N), len(names))
+    if len(names) < MIN_CLUSTERS:
+        return Comparison(mean, *bounds, *sized, "none")
+    right_or_wrong = bool(np.isin(np.r_[ours_N, theirs_N], (0.0, 1.0)).all())
+    if right_or_wrong and len(names) == len(ours_N) and len(tasks) == 1:
+        counts = binary.paired_counts(ours_N, theirs_N)
+        upper = -binary.lower_bound(counts.swapped(), alpha)
+        return Comparison(mean, binary.lower_bound(counts, alpha), upper, *sized, "tango")
+    values_1K, weights_1K, residuals_1K = (part[None] for part in table)
+    (low,), (degrees,) = lower_bounds(values_1K, weights_1K, residuals_1K, alpha)
+    (high,), _ = lower_bounds(-values_1K, weights_1K, -residuals_1K, alpha)
+    low, high = float(low), -float(high)
+    applies = math.isfinite(low)
+    if not (applies and math.isfinite(high)):
+        drawn = intervals.paired_difference(
+            ours_N, theirs_N, clusters, strata, alpha, rounds, seed, bounds, size_biased=True
+        )
+        low, high = low if applies else drawn.lower, high if math.isfinite(high) else drawn.upper
+    low, high = min(mean, max(low, bounds[0])), max(mean, min(high, bounds[1]))
+    return Comparison(
+        mean, low, high, *sized, "t" if applies else "bootstrap", float(degrees) if applies else None
+    )
+
+
+def _table(
+    difference_N: Floats, row_N: inputs.Ints, column_N: inputs.Ints, clusters: int, tasks: int
+) -> tuple[Floats, Floats, Floats]:
+    """Per cluster: its part of the difference, its weight, and its jackknife residual; each (K,).
+
+    A task that stands in one cluster alone has no residual; it is NaN there, and the t test does not apply.
+    """
+    sums, sizes = np.zeros((clusters, tasks)), np.zeros((clusters, tasks))
+    order = np.lexsort((difference_N, column_N, row_N))
+    np.add.at(sums, (row_N[order], column_N[order]), difference_N[order])
+    np.add.at(sizes, (row_N, column_N), 1.0)
+    total_T = sizes.sum(0)
+    weights_K = (sizes / total_T).sum(1) / tasks
+    values_K = (sums / total_T).sum(1) / tasks
+    with np.errstate(all="ignore"):
+        left_KT = (sums - sizes * (sums.sum(0) / total_T)) / (total_T - sizes)
+    left_KT[(sizes == 0)] = 0.0
+    return values_K, weights_K, left_KT.sum(1) / tasks
+
+
+def lower_bounds(
+    values_SK: Floats, weights_SK: Floats, residuals_SK: Floats | None = None, alpha: float = 0.05
+) -> tuple[Floats, Floats]:
+    """Lower bounds (S,) of S samples of K clusters at once, and their degrees of freedom (S,).
+
+    `values_SK` are the clusters' parts of the difference, which sum to it; `weights_SK` their shares of the
+    items, which sum to 1; `residuals_SK` the jackknife's, that of one ratio without them. The bound is
+    -infinity where the t test does not apply.
+    """
+    from scipy import stats
+
+    k = values_SK.shape[1] + 1
+    mean_S1 = values_SK.sum(1, keepdims=True)
+    with np.errstate(all="ignore"):
+        if residuals_SK is None:
+            residuals_SK = (values_SK - weights_SK * mean_S1) / (1 - weights_SK)
+        size_S1 = (weights_SK**2).sum(1, keepdims=True)
+        losses_SK = np.minimum(values_SK, 0)
+        lost_S1 = losses_SK.sum(1, keepdims=True)
+        typical_S1 = np.where(lost_S1 < 0, (losses_SK**2).sum(1, keepdims=True) / lost_S1, -size_S1)
+        centre_S1 = (mean_S1 + typical_S1) / (1 + size_S1)
+        shifted_SK = residuals_SK + weights_SK * (mean_S1 - centre_S1) / (1 - weights_SK)
+        extra_S1 = (typical_S1 - size_S1 * centre_S1) / (1 - size_S1 / (1 + size_S1))
+        e_SK = np.concatenate([shifted_SK, extra_S1], 1) / (1 + size_S1)
+        share_SK = np.concatenate([weights_SK, size_S1], 1) / (1 + size_S1)
+        square_S = (e_SK**2).sum(1)
+        error_S = np.sqrt((k - 1) / k * square_S)
+        effective_S = 1 / (share_SK**2).sum(1)
+        kurtosis_S = k * (e_SK**4).sum(1) / square_S**2
+        variance_S = 2 * k / np.maximum(kurtosis_S - 1, 0.1)
+        degrees_S = np.minimum(effective_S - 1, variance_S)
+        skew_S = math.sqrt(k) * (e_SK**3).sum(1) / square_S**1.5
+        skew_S = np.minimum(skew_S, 0) * math.sqrt(k * (k - 1)) / (k - 2)
+        critical_S = stats.t.ppf(1 - alpha, np.maximum(degrees_S, 1))
+        bound_S = centre_S1[:, 0] - error_S * _untransformed(critical_S, skew_S, k)
+    applies_S = (effective_S >= MIN_EFFECTIVE) & (variance_S >= MIN_DEGREES) & np.isfinite(bound_S)
+    return np.where(applies_S, np.minimum(bound_S, mean_S1[:, 0]), -math.inf), degrees_S
+
+
+def _untransformed(critical_S: Floats, skew_S: Floats, k: int) -> Floats:
+    """The t at which Hall's transformation x + a x^2 + a^2 x^3 / 3 + skew / 6k, a = skew / 3, is critical."""
+    a_S = np.where(np.abs(skew_S) < 1e-8, -1e-8, skew_S) / 3
+    target_S = critical_S / math.sqrt(k) - skew_S / (6 * k)
+    return math.sqrt(k) * (np.cbrt(1 + 3 * a_S * target_S) - 1) / a_S
+
+
+def least_clusters(margin: float, alpha: float = 0.05) -> int:
+    """Clusters below which a sample without any difference cannot show non-inferiority by the bootstrap."""
+    if not 0 < margin < 1:
+        raise EvalError(f"margin is {margin:g}; expected more than 0 and less than 1")
+    return max(MIN_CLUSTERS, binary.least_items(margin, alpha))

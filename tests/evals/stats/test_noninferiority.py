@@ -1,0 +1,154 @@
+"""The gate's test of paired items: known limits, its own paths, false promotions and power by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import t
+
+from evals.errors import EvalError
+from evals.stats import binary
+from evals.stats.noninferiority import MIN_CLUSTERS, compare, least_clusters, lower_bounds
+from tests.proof.promotions import Setting, conjunction, planned_clusters, planned_power, promotions
+
+ROUNDS = 1000
+
+
+def _limit(rounds: int = ROUNDS) -> float:
+    return 0.05 + 3 * (0.05 * 0.95 / rounds) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting("binary", None, 100),
+        Setting("binary", None, 400, discordance=0.05),
+        Setting("graded", None, 50),
+        Setting("skewed", None, 400),
+        *(Setting("binary", k, sizes="lognormal", correlation=0.1) for k in (10, 20, 50, 100)),
+        *(Setting("binary", k, discordance=0.3) for k in (10, 20, 50, 100)),
+        *(Setting("graded", k, correlation=0.1) for k in (10, 20, 50, 100)),
+        *(Setting("skewed", k, sizes="lognormal", correlation=0.1) for k in (10, 50)),
+    ],
+    ids=lambda setting: setting.name,
+)
+def test_a_model_worse_by_the_margin_is_seldom_promoted(setting: Setting) -> None:
+    assert promotions(setting, ROUNDS)["promoted"] <= _limit()
+
+
+def test_with_losses_alone_in_equal_clusters_it_still_holds() -> None:
+    setting = Setting("binary", 100, sizes="equal", discordance=0.05)
+    assert promotions(setting, ROUNDS)["promoted"] <= _limit()
+
+
+def test_power_is_what_was_planned() -> None:
+    assert planned_power(0.1, 0.05, ROUNDS)["promoted"] == pytest.approx(0.8, abs=0.05)
+
+
+def test_power_over_clusters_is_near_the_plan() -> None:
+    found = planned_clusters(0.1, 0.05, ROUNDS)
+    assert 0.65 <= found["promoted"] <= 0.83
+
+
+def test_power_of_a_conjunction_is_planned_and_bounded() -> None:
+    found = conjunction(3, 0.5, 300, ROUNDS)
+    assert found["bounds"][0] - 0.03 <= found["found"] <= found["bounds"][1] + 0.03
+    assert found["found"] == pytest.approx(found["planned"], abs=0.05)
+
+
+def test_single_right_or_wrong_items_go_to_tango() -> None:
+    ours, theirs = [1] * 80 + [0] * 20, [1] * 75 + [0] * 25
+    found = compare(ours, theirs, range(100))
+    assert found.method == "tango"
+    assert found.lower == binary.lower_bound(binary.PairedCounts(75, 5, 0, 20))
+    assert found.better
+
+
+def test_many_equal_clusters_approach_the_plain_t_bound() -> None:
+    values = np.random.default_rng(0).normal(0.02, 0.2, (2000, 4)).clip(-1, 1)
+    found = compare(values.ravel(), np.zeros(8000), np.arange(2000).repeat(4))
+    means = values.mean(1)
+    plain = means.mean() - t.ppf(0.95, 1999) * means.std(ddof=1) / np.sqrt(2000)
+    assert found.method == "t"
+    assert found.lower == pytest.approx(plain, abs=3e-4)
+    assert found.lower <= plain
+
+
+def test_no_difference_at_all_is_weak_evidence_from_few_clusters_and_strong_from_many() -> None:
+    few = compare([1.0] * 80, [1.0] * 80, np.arange(80) // 4)
+    many = compare([1.0] * 2000, [1.0] * 2000, np.arange(2000) // 4)
+    assert (few.method, many.method) == ("bootstrap", "bootstrap")
+    assert few.lower == pytest.approx(-(1 - 0.05 ** (1 / 20)), abs=0.02)
+    assert few.lower < many.lower < 0
+    assert many.not_worse(0.02)
+    assert not few.not_worse(0.05)
+
+
+def test_below_the_floor_nothing_is_decided() -> None:
+    values = np.linspace(0.5, 0.6, 90)
+    found = compare(values, np.zeros(90), np.arange(90) % (MIN_CLUSTERS - 1))
+    assert not found.decided
+    assert not found.not_worse(0.9)
+    assert not found.better
+
+
+def test_one_cluster_that_carries_nearly_everything_is_no_sample() -> None:
+    clusters = np.r_[np.zeros(500), np.arange(1, 20)]
+    values = np.random.default_rng(0).normal(0.1, 0.05, 519)
+    assert compare(values, np.zeros(519), clusters).method == "bootstrap"
+
+
+def test_a_total_weighs_tasks_equally_and_shares_facts() -> None:
+    rng = np.random.default_rng(2)
+    small, large = rng.normal(0.1, 0.1, 40), rng.normal(-0.1, 0.1, 400)
+    values, tasks = np.r_[small, large], ["small"] * 40 + ["large"] * 400
+    found = compare(values, np.zeros(440), np.arange(440) % 40, tasks)
+    assert found.mean == pytest.approx((small.mean() + large.mean()) / 2)
+    facts = rng.normal(0, 0.2, 60)
+    both = compare(np.r_[facts, facts], np.zeros(120), [*range(60)] * 2, ["a"] * 60 + ["b"] * 60)
+    apart = compare(np.r_[facts, facts], np.zeros(120), range(120), ["a"] * 60 + ["b"] * 60)
+    assert both.upper - both.lower > 1.3 * (apart.upper - apart.lower)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 14)), min_size=15, max_size=60))
+def test_exchanging_the_models_mirrors_the_bounds(rows: list[tuple[float, float, int]]) -> None:
+    ours, theirs, clusters = zip(*rows, strict=True)
+    forward, backward = compare(ours, theirs, clusters, rounds=50), compare(theirs, ours, clusters, rounds=50)
+    assert (forward.mean, forward.lower, forward.upper) == pytest.approx(
+        (-backward.mean, -backward.upper, -backward.lower), abs=1e-9
+    )
+    assert -1 <= forward.lower <= forward.mean <= forward.upper <= 1
+
+
+def test_many_samples_at_once_are_the_samples_one_by_one() -> None:
+    rng = np.random.default_rng(3)
+    values, weights = rng.normal(0, 0.01, (5, 30)), rng.dirichlet(np.full(30, 5.0), 5)
+    bounds, degrees = lower_bounds(values, weights)
+    for row in range(5):
+        one, degree = lower_bounds(values[row : row + 1], weights[row : row + 1])
+        assert (one[0], degree[0]) == pytest.approx((bounds[row], degrees[row]))
+
+
+def test_the_least_number_of_clusters() -> None:
+    assert least_clusters(0.05) == 59
+    assert least_clusters(0.5) == MIN_CLUSTERS
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "clusters", "said"),
+    [
+        ([], [], [], "at least one"),
+        ([0.5, float("nan")], [0, 0], [0, 1], "not finite"),
+        ([0.5], [0, 0], [0], "candidate 1, other 2"),
+        ([0.5, 1], [0, 0], [0], "clusters 1"),
+        ([3.0], [0], [0], "outside"),
+    ],
+)
+def test_bad_items_are_refused(
+    ours: list[float], theirs: list[float], clusters: list[int], said: str
+) -> None:
+    with pytest.raises(EvalError, match=said) as error:
+        compare(ours, theirs, clusters)
+    assert "\n" not in str(error.value)
