@@ -1,7 +1,7 @@
 """The score of one MERA task from its answers, with its interval; the total of all.
 
 Intervals of metrics that are no means (macro-F1, USE's grade) come from the Bayesian bootstrap over clusters
-(Rubin 1981), as those of evals/stats.py: every round weighs the items anew and computes the metric.
+(Rubin 1981), as those of evals/stats/intervals.py: every round weighs the items anew and computes the metric.
 """
 
 from __future__ import annotations
