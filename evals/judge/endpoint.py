@@ -33,11 +33,11 @@ Redact = Callable[[str], str]
 class Settings:
     """Where and how to ask.
 
-    `address`: base URL, ends before /chat/completions. `key_variable`: the environment variable that holds the
-    key; None for a server that needs none. `timeout`: seconds for one whole call. `retries`: further tries
-    after the first. `pause`: seconds before the second try, doubled before each later one. `concurrency`:
-    calls at a time. `alternatives`: log-probabilities asked for, 0 for none. `structured`: ask for a verdict by
-    JSON schema. `give_up`: failed prompts in a row after which the rest is not asked.
+    `address`: base URL, ends before /chat/completions. `key_variable`: the environment variable that holds
+    the key; None for a server that needs none. `timeout`: seconds for one whole call. `retries`: further
+    tries after the first. `pause`: seconds before the second try, doubled before each later one.
+    `concurrency`: calls at a time. `alternatives`: log-probabilities asked for, 0 for none. `structured`: ask
+    for a verdict by JSON schema. `give_up`: failed prompts in a row after which the rest is not asked.
     """
 
     address: str
@@ -61,8 +61,8 @@ class Settings:
             raise EvalError("the judge's address must begin with http:// or https:// and name a host")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise EvalError(
-                "the judge's address holds a user, password or query; put the key into an environment variable "
-                "and name that in `key_variable`"
+                "the judge's address holds a user, password or query; put the key into an environment "
+                "variable and name that in `key_variable`"
             )
         ranges = {
             "timeout": self.timeout > 0,
@@ -80,7 +80,7 @@ class Settings:
 
 @dataclass
 class Traffic:
-    """What a run cost: calls sent, those of them that were tries after a failure, prompts known beforehand."""
+    """Calls sent, those of them that were tries after a failure, prompts known beforehand."""
 
     calls: int = 0
     retries: int = 0
@@ -143,7 +143,7 @@ class Endpoint:
         return [{"role": role, "content": self.redact(text)} for role, text in texts if text]
 
 
-class _Stop(Exception):
+class _CallError(Exception):
     """A failure of one call. `again`: whether another try may help, after `pause` seconds at least."""
 
     def __init__(self, kind: Reason, reason: str, again: bool, pause: float = 0.0) -> None:
@@ -168,18 +168,17 @@ class _Run:
         answer = {"name": "verdict", "schema": schema, "strict": True}
         structured = {"response_format": {"type": "json_schema", "json_schema": answer}}
         alternatives = {"logprobs": True, "top_logprobs": settings.alternatives}
-        both = [structured] if settings.structured else [{}]
-        if settings.alternatives:
-            return [extra | part for part in (alternatives, {}) for extra in (*both, {})]
-        return [*both, {}]
+        forms = [structured, {}] if settings.structured else [{}]
+        return [
+            form | part for part in ((alternatives, {}) if settings.alternatives else ({},)) for form in forms
+        ]
 
     async def all(self, todo: dict[str, list[dict[str, str]]]) -> dict[str, Reply | Failure]:
         """Replies by digest. The first prompts are asked alone until one shows what the server knows."""
-        import httpx2
         import openai
 
         # A redirect would carry the texts to another address.
-        plain = httpx2.AsyncClient(timeout=self._settings.timeout, follow_redirects=False)
+        plain = openai.DefaultAsyncHttpxClient(timeout=self._settings.timeout, follow_redirects=False)
         unsent = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
         found: dict[str, Reply | Failure] = {}
         async with openai.AsyncOpenAI(
@@ -203,7 +202,7 @@ class _Run:
                 async with asyncio.TaskGroup() as group:
                     for digest, chat in waiting:
                         group.create_task(one(digest, chat))
-            except* EvalError as errors:
+            except ExceptionGroup as errors:
                 raise errors.exceptions[0] from None
         return found
 
@@ -216,7 +215,7 @@ class _Run:
         for attempt in range(settings.retries + 1):
             try:
                 completion = await self._call(client, chat)
-            except _Stop as stop:
+            except _CallError as stop:
                 failure = Failure(stop.kind, self._clean(stop.reason))
                 if not stop.again or attempt == settings.retries:
                     break
@@ -235,16 +234,16 @@ class _Run:
         return failure
 
     async def _call(self, client: Any, chat: list[dict[str, str]]) -> Completion:
-        """One reply, asking for less where the server does not take what is asked for. Raises `_Stop`."""
+        """One reply, asking for less where the server does not take what is asked for. Raises `_CallError`."""
         while True:
             extra = self._extras[0]
             try:
                 completion = await self._send(client, chat, extra)
-            except _Stop as stop:
+            except _CallError as stop:
                 if stop.kind != "refused" or self._settled:
                     raise
                 if len(self._extras) == 1:
-                    # Even the plain call was refused: this prompt is at fault, the next one asks for all again.
+                    # Even the plain call was refused, so this prompt is at fault; the next asks for all again.
                     self._extras = self._offers()
                     raise
                 self._extras = self._extras[1:]
@@ -272,28 +271,28 @@ class _Run:
                 )
             return replies.read(json.loads(raw.http_response.content), self._rubric)
         except (TimeoutError, openai.APITimeoutError) as error:
-            raise _Stop("time_out", f"no reply within {settings.timeout:g} s", again=True) from error
+            raise _CallError("time_out", f"no reply within {settings.timeout:g} s", again=True) from error
         except openai.APIConnectionError as error:
-            raise _Stop("connection", f"connection failed ({_cause(error)})", again=True) from error
+            raise _CallError("connection", f"connection failed ({_cause(error)})", again=True) from error
         except openai.APIStatusError as error:
             raise self._status(error) from error
         except MalformedError as error:
-            raise _Stop("malformed", str(error), again=True) from error
+            raise _CallError("malformed", str(error), again=True) from error
         except (ValueError, RecursionError) as error:
-            raise _Stop("malformed", "the reply is no JSON", again=True) from error
+            raise _CallError("malformed", "the reply is no JSON", again=True) from error
 
-    def _status(self, error: Any) -> _Stop:
+    def _status(self, error: Any) -> _CallError:
         """What a status other than 200 means. Raises `EvalError` where every prompt would meet it."""
         status, said = error.status_code, self._clean(str(error.message))
-        if status in (401, 403, 404) or 300 <= status < 400:
+        if status in (401, 402, 403, 404) or 300 <= status < 400:
             raise EvalError(
                 f"the judge at {self._settings.address} refuses model `{self._settings.model}` with status "
                 f"{status}: {said}; check address, model and key"
             ) from None
         if status in (408, 409, 429) or status >= 500:
             kind: Reason = "rate_limit" if status == 429 else "server"
-            return _Stop(kind, f"status {status}: {said}", True, _retry_after(error.response.headers))
-        return _Stop("refused", f"status {status}: {said}", again=False)
+            return _CallError(kind, f"status {status}: {said}", True, _retry_after(error.response.headers))
+        return _CallError("refused", f"status {status}: {said}", again=False)
 
     def _clean(self, text: str, length: int | None = MESSAGE) -> str:
         """`text` without the key; with a `length`, on one line and no longer than that."""
