@@ -37,34 +37,32 @@ def read(value: Any, rubric: Rubric) -> Completion:
     label = rubric.read(text)
     if label is None:
         return Completion(text, None)
-    tokens = (choice.get("logprobs") or {}).get("content") or []
-    place = rubric.labels.index(label)
-    written = tuple(float(index == place) for index in range(len(rubric.labels)))
-    return Completion(text, _soft(tokens, text, label, rubric.labels) or written)
+    written = tuple(float(word == label) for word in rubric.labels)
+    return Completion(text, _soft(choice, text, label, rubric.labels) or written)
 
 
 def _soft(
-    tokens: Sequence[Mapping[str, Any]], text: str, label: str, labels: Sequence[str]
+    choice: Mapping[str, Any], text: str, label: str, labels: Sequence[str]
 ) -> tuple[float, ...] | None:
     """Shares from the alternatives of the token that is the verdict; None when no token is, or not one alone.
 
     A label that is not among the alternatives is less likely than any of them and counts as 0 (2303.16634).
     """
     try:
+        tokens = (choice.get("logprobs") or {}).get("content") or []
         verdicts = [token for token in tokens if _bare(token["token"]) == label]
         if len(verdicts) != 1 or "".join(token["token"] for token in tokens) != text:
             return None
         sums = dict.fromkeys(labels, 0.0)
         # The same word with and without a blank or a quotation mark is one label.
-        for other in {
-            entry["token"]: entry for entry in [*verdicts[0]["top_logprobs"], verdicts[0]]
-        }.values():
+        others = [*(verdicts[0].get("top_logprobs") or []), verdicts[0]]
+        for other in {entry["token"]: entry for entry in others}.values():
             logprob = float(other["logprob"])
             if math.isnan(logprob) or logprob > 1e-3:
                 raise MalformedError(f"the reply has a log-probability of {logprob}")
             if (word := _bare(other["token"])) in sums:
                 sums[word] += math.exp(logprob)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MalformedError("the log-probabilities of the reply are not in the usual form") from error
     total = sum(sums.values())
     return tuple(sums[label] / total for label in labels) if total > 0 else None
