@@ -169,9 +169,8 @@ class _Run:
         structured = {"response_format": {"type": "json_schema", "json_schema": answer}}
         alternatives = {"logprobs": True, "top_logprobs": settings.alternatives}
         forms = [structured, {}] if settings.structured else [{}]
-        return [
-            form | part for part in ((alternatives, {}) if settings.alternatives else ({},)) for form in forms
-        ]
+        parts = [alternatives, {}] if settings.alternatives else [{}]
+        return [form | part for part in parts for form in forms]
 
     async def all(self, todo: dict[str, list[dict[str, str]]]) -> dict[str, Reply | Failure]:
         """Replies by digest. The first prompts are asked alone until one shows what the server knows."""
@@ -234,7 +233,7 @@ class _Run:
         return failure
 
     async def _call(self, client: Any, chat: list[dict[str, str]]) -> Completion:
-        """One reply, asking for less where the server does not take what is asked for. Raises `_CallError`."""
+        """One reply, asking for less where the server does not take it all. Raises `_CallError`."""
         while True:
             extra = self._extras[0]
             try:
@@ -243,7 +242,7 @@ class _Run:
                 if stop.kind != "refused" or self._settled:
                     raise
                 if len(self._extras) == 1:
-                    # Even the plain call was refused, so this prompt is at fault; the next asks for all again.
+                    # Even the plain call was refused: the prompt is at fault, the next asks for all again.
                     self._extras = self._offers()
                     raise
                 self._extras = self._extras[1:]

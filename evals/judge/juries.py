@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -41,7 +41,7 @@ class Jury:
         for told in (identity.name for identity in identities), (identity.digest for identity in identities):
             if twice := [value for value, count in Counter(told).items() if count > 1]:
                 raise EvalError(
-                    f"jury `{self.name}`: one judge stands twice in it ({twice[0][:12]}); remove one"
+                    f"jury `{self.name}`: a judge stands twice in it ({twice[0][:12]}); remove one"
                 )
 
     @property
@@ -65,28 +65,28 @@ class Jury:
         return [ballot.result for ballot in self.grade_ballots(items)]
 
     def pair_ballots(self, items: Sequence[Pair]) -> list[Ballot[Verdict]]:
-        """In each order the outcome that more than half of the voting judges saw; a tie where none has that."""
-        votes = [judge.pairs(items) for judge in self.judges]
-        return [
-            self._ballot(item, row, _majority)
-            for item, row in zip(items, zip(*votes, strict=True), strict=True)
-        ]
+        """In each order the outcome that more than half of the voters saw; a tie where none has that."""
+        return self._ballots(items, [judge.pairs(items) for judge in self.judges], _majority)
 
     def grade_ballots(self, items: Sequence[Single]) -> list[Ballot[Grade]]:
         """The mean of the grades and of their shares. Raises `EvalError` when the scales differ."""
-        votes = [judge.grades(items) for judge in self.judges]
-        return [
-            self._ballot(item, row, _mean) for item, row in zip(items, zip(*votes, strict=True), strict=True)
-        ]
+        return self._ballots(items, [judge.grades(items) for judge in self.judges], _mean)
 
-    def _ballot(self, item, row, decide):
+    def _ballots(
+        self,
+        items: Sequence[Pair] | Sequence[Single],
+        votes: Sequence[Sequence[Result | Missing]],
+        decide: Callable[[Sequence[Result]], Result],
+    ) -> list[Ballot[Result]]:
         names = [judge.identity.name for judge in self.judges]
-        given = [vote for vote in row if not isinstance(vote, Missing)]
-        votes = tuple(zip(names, row, strict=True))
-        if 2 * len(given) <= len(row):
+        ballots = []
+        for item, row in zip(items, zip(*votes, strict=True), strict=True):
+            given = [vote for vote in row if not isinstance(vote, Missing)]
             reason = f"{len(given)} of {len(row)} judges gave a verdict"
-            return Ballot(Missing(item.id, item.cluster, "quorum", reason), votes)
-        return Ballot(decide(given), votes)
+            quorum = 2 * len(given) > len(row)
+            result = decide(given) if quorum else Missing(item.id, item.cluster, "quorum", reason)
+            ballots.append(Ballot(result, tuple(zip(names, row, strict=True))))
+        return ballots
 
 
 def _majority(votes: Sequence[Verdict]) -> Verdict:

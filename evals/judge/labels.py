@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Labels:
     empty: int
 
     def matrix(self) -> tuple[list[str], list[str], list[list[str | None]]]:
-        """(ids, raters, value by item and rater), None where a rater has no label: what agreement is made of."""
+        """(ids, raters, value by item and rater), None where a rater has no label; agreement starts here."""
         ids = list(dict.fromkeys(label.id for label in self.labels))
         raters = sorted({label.rater for label in self.labels})
         values = {(label.id, label.rater): label.value for label in self.labels}
@@ -115,15 +116,18 @@ def _sheet(path: Path) -> Iterator[_Vote]:
         raise EvalError(f"{path}: not UTF-8; save it as `CSV UTF-8`") from error
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     if missing := [name for name in REQUIRED if name not in (reader.fieldnames or ())]:
         raise EvalError(
             f"{path}: column {', '.join(missing)} is missing; keep the columns of the exported sheet"
         )
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        item, label, rater, comment = (str(row.get(name) or "").strip() for name in (*REQUIRED, "comment"))
-        yield _Vote(where, item, rater, label, comment)
+    try:
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            cells = [str(row.get(name) or "").strip() for name in ("item", "rater", "label", "comment")]
+            yield _Vote(where, *cells)
+    except csv.Error as error:
+        raise EvalError(f"{path}, line {reader.line_num}: not readable as CSV ({error})") from error
 
 
 def _label_studio(path: Path) -> Iterator[_Vote]:

@@ -33,8 +33,8 @@ def origin(
     """The origin of a model with this `lineage` of its manifest and this digest of its weights.
 
     `lineage["base"]`: {source: bootstrap | scratch | hub | local, id, digest}; `lineage["student"]`, a folder
-    or hub id, is a second base. `families`: name -> patterns of hub ids (`qwen: [Qwen/*, t-tech/T-lite*]`) that
-    descend from one base although their names differ.
+    or hub id, is a second base. `families`: name -> patterns of hub ids (`qwen: [Qwen/*, t-tech/T-lite*]`)
+    that descend from one base although their names differ.
     """
     base = lineage.get("base")
     marks = {f"digest:{digest}"} if digest else set()
@@ -77,7 +77,7 @@ def refusal(judge: Origin, ours: Origin, theirs: Origin) -> str | None:
     if all(kin):
         return None
     if unknown := [told.name for told in (judge, *sides) if not told.known]:
-        return f"nobody says what {unknown[0]} descends from; declare its base before judge {judge.name} may vote"
+        return f"nobody says what {unknown[0]} descends from, so judge {judge.name} may not vote; declare it"
     if not any(kin):
         return None
     own, other = (ours, theirs) if kin[0] else (theirs, ours)

@@ -54,7 +54,7 @@ def key_path(folder: Path) -> Path:
 
 
 def export(folder: Path, items: Sequence[Pair] | Sequence[Single], rubric: Rubric, seed: int) -> None:
-    """Write the sheet, the tasks, the labeling config and the guidelines into `folder`, and the key beside it.
+    """Write sheet, tasks, labeling config and guidelines into `folder`, and the key beside it.
 
     The same items, rubric and seed give the same bytes. Raises `EvalError` when there is nothing to export,
     when the items are not of the rubric's form, or when the folder or its key is there already.
@@ -154,7 +154,7 @@ def _sheet(rows: Sequence[dict[str, str]]) -> str:
 
 
 def _inert(text: str) -> str:
-    """`text` as a spreadsheet shows it: one that begins like a formula would be run on the rater's machine."""
+    """`text` as a spreadsheet shows it: a formula would be run on the rater's machine."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 

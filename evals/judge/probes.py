@@ -1,4 +1,4 @@
-"""Does a judge obey what an answer tells it? Wrong answers with a planted text, against right ones left clean."""
+"""Does a judge obey what an answer tells it? Wrong answers with a planted text against right ones."""
 
 from __future__ import annotations
 
