@@ -115,7 +115,7 @@ def _handler(judging: Judging) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            prompt, fault = judging.arrive(body, dict(self.headers))
+            prompt, fault = judging.arrive(body, {name.lower(): text for name, text in self.headers.items()})
             try:
                 self.answer(body, prompt, fault)
             except OSError:

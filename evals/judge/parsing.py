@@ -61,7 +61,9 @@ _TIE = (
     r"(?:0|c|с|ничья|ничью|ничьей|ничьи|tie|draw|equal|поровну|равны|одинаковы|равноценны|равнозначны|"
     r"both|оба|both equal|оба равны|оба одинаковы)"
 )
-_VERY = r"(?:(?:is|was|явно|намного|гораздо|значительно|чуть|немного|заметно|much|clearly|slightly|far) )*"
+_VERY = (
+    r"(?:(?:is|was|a|the|явно|намного|гораздо|значительно|чуть|немного|заметно|much|clearly|slightly|far) )*"
+)
 _WINS = r"(?:лучше|побеждает|победил|выигрывает|выиграл|предпочтительнее|better|best|wins|preferable)"
 _LOSES = r"(?:хуже|проигрывает|проиграл|уступает|worse|loses)"
 _CHOOSES = (
@@ -138,13 +140,17 @@ def _read(
             for value in re.findall(r"(?:\[result\]|\[(?=\[))\s*\[?(\w+)", text, re.IGNORECASE)
         ),
         [word(plain(text))],
-        (word(value) or word(_opening(value)) or _only(sentence(value)) for value in named),
+        (_first(word(value), word(_opening(value)), _only(sentence(value))) for value in named),
         (found for line in lines for found in sentence(line)),
     ]
     for place in places:
         if found := {verdict for verdict in place if verdict is not None}:
             return _only(found)
     return None
+
+
+def _first(*verdicts: Read | None) -> Read | None:
+    return next((verdict for verdict in verdicts if verdict is not None), None)
 
 
 def _opening(value: str) -> str:
@@ -168,7 +174,7 @@ def _json_values(text: str, keys: frozenset[str]) -> Iterator[Any]:
             end = start + 1
         else:
             for key, inner in value.items():
-                known = plain(key).replace("_", " ") in keys
+                known = plain(key.replace("_", " ")) in keys
                 if known and isinstance(inner, str | int | float) and not isinstance(inner, bool):
                     yield inner
         start = text.find("{", end)

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from evaluation_models import make_model, make_tokenizer
+from judge_fakes import make_pairs
 from judge_server import CHAT, Judging, serve
 
 from evals.judge import rubrics
-from evals.judge.verdicts import Pair
 
 Serve = Callable[..., Judging]
-
-
-def make_pairs(count: int) -> list[Pair]:
-    """Pairs that are all different."""
-    return [
-        Pair(f"p{i}", f"c{i // 2}", f"Сколько будет {i} + 1?", f"Будет {i + 1}.", f"Думаю, {i}")
-        for i in range(count)
-    ]
 
 
 @pytest.fixture(scope="session")

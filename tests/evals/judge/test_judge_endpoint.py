@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from judge_fakes import make_pairs
+from judge_server import Knows
 
 from evals.errors import EvalError
 from evals.judge import replies, rubrics
@@ -24,13 +26,6 @@ from stages.corpus import personal
 PAIR = rubrics.load("pair.ru")
 KEY = "sk-very-secret-0123456789"
 FAULTS = ("429", "500", "time_out", "malformed", "shapeless", "nan", "cut", "hang_up")
-
-
-def make_pairs(count: int) -> list[Pair]:
-    return [
-        Pair(f"p{i}", f"c{i // 2}", f"Сколько будет {i} + 1?", f"{i + 1}.", f"Думаю, {i}")
-        for i in range(count)
-    ]
 
 
 def same(text: str) -> str:
@@ -79,7 +74,7 @@ def test_every_item_is_judged_once_or_missing_whatever_fails(serving: Any) -> No
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_lasting_fault_is_reported_by_its_kind_and_stops_the_run(serving: Any, fault: Any) -> None:
-    server = serving(plan=lambda prompt, attempt: fault)
+    server = serving(plan=lambda *_: fault)
     results = judge(server, retries=1, give_up=2, timeout=0.3).pairs(make_pairs(5))
     kinds = {
         "429": "rate_limit",
@@ -122,8 +117,6 @@ def test_grades_are_expected_values(serving: Any, model: Any, tokenizer: Any) ->
 @pytest.mark.parametrize("response_format", ["obey", "ignore", "refuse"])
 @pytest.mark.parametrize("logprobs", ["obey", "ignore", "refuse"])
 def test_a_server_may_know_less(serving: Any, response_format: Any, logprobs: Any) -> None:
-    from judge_server import Knows
-
     server = serving(knows=Knows(response_format, logprobs, template="Лучше ответ {label}."))
     server.labels = ("1", "2")
     results = judge(server).pairs(make_pairs(3))
@@ -137,7 +130,7 @@ def test_a_server_may_know_less(serving: Any, response_format: Any, logprobs: An
 
 
 def test_a_prompt_that_the_server_refuses_is_missing_and_the_rest_is_judged(serving: Any) -> None:
-    server = serving(plan=lambda prompt, attempt: "refuse" if prompt in (0, 1, 7) else None)
+    server = serving(plan=lambda prompt, _: "refuse" if prompt in (0, 1, 7) else None)
     results = judge(server).pairs(make_pairs(6))
     missing = [result for result in results if isinstance(result, Missing)]
     assert missing and {result.kind for result in missing} == {"refused"}
@@ -145,8 +138,6 @@ def test_a_prompt_that_the_server_refuses_is_missing_and_the_rest_is_judged(serv
 
 
 def test_unparsable_verdicts_are_counted_and_never_ties(serving: Any, tmp_path: Path) -> None:
-    from judge_server import Knows
-
     server = serving(knows=Knows("ignore", "ignore", template="Трудно сказать"))
     cache = tmp_path / "calls.jsonl"
     counted = tally(judge(server, cache).pairs(make_pairs(3)))
@@ -183,8 +174,6 @@ def test_redaction_leaves_our_rubrics_as_they_are(name: str) -> None:
 def test_the_key_is_sent_and_stands_nowhere_else(
     serving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from judge_server import Knows
-
     monkeypatch.setenv("JUDGE_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
     monkeypatch.setenv("OPENAI_ORG_ID", "our-organisation")
@@ -193,15 +182,15 @@ def test_the_key_is_sent_and_stands_nowhere_else(
     # A server that repeats the key in errors and replies.
     faults = {0: "500", 2: "500", 3: "refuse"}
     server = serving(
-        plan=lambda prompt, attempt: faults.get(prompt), says=f" {KEY}", knows=Knows("ignore", "ignore")
+        plan=lambda prompt, _: faults.get(prompt), says=f" {KEY}", knows=Knows("ignore", "ignore")
     )
     tiny = judge(server, cache, key_variable="JUDGE_KEY")
     results = tiny.pairs(make_pairs(4))
-    assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
+    assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     told = [repr(results), repr(tiny), caplog.text, cache.read_text(encoding="utf-8")]
     assert not any(KEY in text for text in told)
     assert "our-organisation" not in repr(server.headers)
-    server.plan = lambda prompt, attempt: "401"
+    server.plan = lambda *_: "401"
     with pytest.raises(EvalError, match="status 401") as error:
         judge(server, key_variable="JUDGE_KEY").pairs(make_pairs(4))
     assert KEY not in str(error.value)
@@ -245,7 +234,7 @@ def test_settings_out_of_range_are_named(change: dict[str, Any]) -> None:
 
 
 def test_a_redirect_is_not_followed(serving: Any) -> None:
-    server = serving(plan=lambda prompt, attempt: "302")
+    server = serving(plan=lambda *_: "302")
     with pytest.raises(EvalError, match="status 307"):
         judge(server).pairs(make_pairs(1))
     assert server.attempts.total() == 1
