@@ -19,7 +19,7 @@ Fault = Literal[
 ]
 # The fault of a try from (the number of the prompt in order of arrival, the number of the try, from 0).
 Plan = Callable[[int, int], Fault | None]
-CHAT = "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}\n{% endfor %}<assistant>\n"
+CHAT = "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}\n{% endfor %}{{ '<assistant>\n' }}"
 HANG = 1.5  # seconds; longer than the time-out of any test
 
 

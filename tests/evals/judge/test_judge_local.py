@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -76,12 +77,10 @@ def test_grades_are_expected_values(model: Any, tokenizer: Any) -> None:
 
 
 def test_a_template_without_a_system_message_gets_it_with_the_question(model: Any, tokenizer: Any) -> None:
-    import copy
-
-    strict = copy.deepcopy(tokenizer)
+    strict = deepcopy(tokenizer)
     strict.chat_template = (
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-        "<{{ m.role }}>\n{{ m.content }}\n{% endfor %}<assistant>\n"
+        "<{{ m.role }}>\n{{ m.content }}\n{% endfor %}{{ '<assistant>\n' }}"
     )
     text = local._text(strict, PAIR, "PROMPT")
     assert text == f"<user>\n{PAIR.system}\n\nPROMPT\n<assistant>\n"
