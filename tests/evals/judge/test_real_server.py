@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -57,9 +58,13 @@ def address(checkpoint: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("transformers")), "serve", "--host", "127.0.0.1"]
+    # In the repository its folder kernels/ would pass for the package of that name (docs/footguns.md).
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     log = checkpoint / "serve.log"
     with log.open("w") as file:
-        process = subprocess.Popen([*command, "--port", str(port)], stdout=file, stderr=file)
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], stdout=file, stderr=file, cwd=checkpoint, env=env
+        )
     try:
         until = time.monotonic() + START
         while not _answers(f"http://127.0.0.1:{port}/health"):
