@@ -178,7 +178,7 @@ class _Run:
 
         # A redirect would carry the texts to another address.
         plain = openai.DefaultAsyncHttpxClient(timeout=self._settings.timeout, follow_redirects=False)
-        unsent = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+        unsent: Any = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
         found: dict[str, Reply | Failure] = {}
         async with openai.AsyncOpenAI(
             api_key=self._key or "none",

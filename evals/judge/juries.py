@@ -74,7 +74,7 @@ class Jury:
 
     def _ballots(
         self,
-        items: Sequence[Pair] | Sequence[Single],
+        items: Sequence[Pair | Single],
         votes: Sequence[Sequence[Result | Missing]],
         decide: Callable[[Sequence[Result]], Result],
     ) -> list[Ballot[Result]]:
