@@ -72,9 +72,13 @@ class Cache:
         line = {"judge": judge, "prompt": prompt, "shares": shares and list(shares), "text": text}
         self._found[judge, prompt] = line
         data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
-        if os.write(self._file, data) < len(data):
+        try:
+            whole = os.write(self._file, data) == len(data)
+            os.fsync(self._file)
+        except OSError as error:
+            raise EvalError(f"{self._path}: cannot be written ({error.strerror})") from error
+        if not whole:
             raise EvalError(f"{self._path}: the disk is full; free some space and run again")
-        os.fsync(self._file)
 
     def _read(self) -> None:
         data = self._path.read_bytes()

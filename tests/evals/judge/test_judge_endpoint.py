@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from dataclasses import replace
@@ -315,6 +316,15 @@ def test_a_cache_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     with Cache(path), pytest.raises(EvalError, match="another run"), Cache(path):
         pass
     with Cache(path) as cache:
+        cache.put("j", "p", [1.0, 0.0], "1")
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("evals.judge.cache.os.write", full)
+    with Cache(tmp_path / "calls.jsonl") as cache, pytest.raises(EvalError, match="No space left"):
         cache.put("j", "p", [1.0, 0.0], "1")
 
 
