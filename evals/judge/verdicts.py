@@ -1,32 +1,48 @@
-"""Verdicts by log-probability: every pair in both orders, soft preferences averaged.
+"""What a judge is asked about, and what it answers: plain records, judged once or missing with a reason.
 
-For a prompt x the verdict is P(first) = p(" 1" | x) / (p(" 1" | x) + p(" 2" | x)); each one is that of
-the whole word, however many tokens it has. With A shown first it is p_AB, with B shown first p_BA; the
-preference for A is (p_AB + 1 - p_BA) / 2, in which a constant taste for one position cancels.
+A pair is asked about in both orders. In one order a judge gives probabilities that the first answer, the
+second answer or neither is better; p = p(win) + p(tie) / 2, always about `ours`. The preference is the mean
+of p over both orders, in which a constant taste for one position cancels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from evals.errors import EvalError
-from evals.judge.layout import VERDICTS, render, tidy
-from evals.logprobs import prefix_id
+from evals.judge.layout import tidy
 
-Advance = Callable[[int], None]
+Outcome = Literal["ours", "theirs", "tie"]
+Reason = Literal[
+    "too_long",  # the prompt does not fit into the judge's context
+    "unparsable",  # the judge answered, and no verdict can be read from its words
+    "malformed",  # a reply that is no chat completion, or has numbers that are not finite
+    "rate_limit",
+    "server",
+    "time_out",
+    "connection",
+    "refused",  # the server did not take the request
+    "given_up",  # not asked, because the calls before it had failed one after another
+    "quorum",  # too few judges of a jury gave a verdict
+]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to one question; the judge is asked whether `ours` is better than `theirs`."""
+    """Two answers to one question; the judge is asked whether `ours` is better than `theirs`.
+
+    `reference`: a right answer, for rubrics that are guided by one.
+    """
 
     id: str
     cluster: str
     question: str
     ours: str
     theirs: str
+    reference: str | None = None
 
     @property
     def equal(self) -> bool:
@@ -35,14 +51,30 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Single:
+    """One answer to be graded. `reference`: a right answer, for rubrics that are guided by one."""
+
+    id: str
+    cluster: str
+    question: str
+    answer: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """Probability that `ours` is better, seen first and seen second. Equal answers are not `asked`."""
+    """p that `ours` is better, seen first and seen second; `tie_*` is the probability of a tie in it.
+
+    Equal answers are not `asked`.
+    """
 
     id: str
     cluster: str
     p_first: float
     p_second: float
     asked: bool = True
+    tie_first: float = 0.0
+    tie_second: float = 0.0
 
     @property
     def preference(self) -> float:
@@ -51,89 +83,78 @@ class Verdict:
 
     @property
     def consistent(self) -> bool | None:
-        """Whether the same answer won in both orders; None where nothing was asked. A draw wins nothing."""
-        return (self.p_first - 0.5) * (self.p_second - 0.5) > 0 if self.asked else None
+        """Whether both orders have the same outcome; None where nothing was asked.
+
+        A tie is an outcome, an exact draw between the two answers is none.
+        """
+        if not self.asked:
+            return None
+        first, second = self.outcomes
+        return first is not None and first == second
+
+    @property
+    def outcomes(self) -> tuple[Outcome | None, Outcome | None]:
+        """The likeliest outcome of each order, `ours` first and second; None for an exact draw."""
+        return _likeliest(self.p_first, self.tie_first), _likeliest(self.p_second, self.tie_second)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The answer that won in both orders; a tie where none did (the conservative rule, 2306.05685)."""
+        first, second = self.outcomes
+        return first if first is not None and first == second else "tie"
 
 
-def judge(
-    model: Any,
-    tokenizer: Any,
-    pairs: Sequence[Pair],
-    batch_size: int = 32,
-    advance: Advance = lambda rows: None,  # noqa: ARG005
-) -> tuple[list[Verdict], list[str]]:
-    """Verdicts in the order of `pairs`, and the ids of pairs that do not fit into the judge's context.
-
-    Equal answers are a draw and cost no call. Raises `EvalError` when a log-probability is not finite.
-    """
-    ours_first = [render(pair.question, pair.ours, pair.theirs) for pair in pairs]
-    theirs_first = [render(pair.question, pair.theirs, pair.ours) for pair in pairs]
-    asked = [index for index, pair in enumerate(pairs) if not pair.equal]
-    encoded = {index: _encode(tokenizer, [ours_first[index], theirs_first[index]]) for index in asked}
-    context = int(model.config.get_text_config().max_position_embeddings)
-    fitting = [index for index in asked if max(len(row.ids) for row in encoded[index]) <= context + 1]
-    rows = [row for index in fitting for row in encoded[index]]
-    first = _first_wins(_logprobs(model, rows, prefix_id(tokenizer), batch_size, advance))
-    by_pair = {index: (first[2 * place], 1 - first[2 * place + 1]) for place, index in enumerate(fitting)}
-    verdicts = []
-    for index, pair in enumerate(pairs):
-        if index in by_pair:
-            verdicts.append(Verdict(pair.id, pair.cluster, *by_pair[index]))
-        elif pair.equal:
-            verdicts.append(Verdict(pair.id, pair.cluster, 0.5, 0.5, asked=False))
-    too_long = sorted(pairs[index].id for index in set(asked) - set(fitting))
-    return verdicts, too_long
+def _likeliest(p: float, tie: float) -> Outcome | None:
+    win, loss = p - tie / 2, 1 - p - tie / 2
+    if tie > max(win, loss):
+        return "tie"
+    if win == loss:
+        return None
+    return "ours" if win > loss else "theirs"
 
 
 @dataclass(frozen=True)
-class _Row:
-    """Tokens of prefix + prompt + verdict, and how many of the last ones are the verdict."""
+class Grade:
+    """The expected grade, sum of p(s) s over the scale (2303.16634), and p(s) by grade."""
 
-    ids: list[int]
-    scored: int
-
-
-def _encode(tokenizer: Any, prompts: Sequence[str]) -> list[_Row]:
-    """Two rows a prompt, one per verdict. The verdict is what a prompt's own tokens do not cover."""
-    rows = []
-    for prompt in prompts:
-        texts = [prompt, *(prompt + verdict for verdict in VERDICTS)]
-        head, *whole = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        if any(len(ids) <= len(head) for ids in whole):
-            raise EvalError("the judge's tokenizer merges the verdict into the prompt; choose another judge")
-        rows += [_Row([prefix_id(tokenizer), *ids], len(ids) - len(head)) for ids in whole]
-    return rows
+    id: str
+    cluster: str
+    value: float
+    shares: tuple[tuple[int, float], ...]
 
 
-def _first_wins(logprobs: Sequence[float]) -> list[float]:
-    """From log p of " 1" and " 2" in turn to P(first), (2M,) to (M,)."""
-    import numpy as np
+@dataclass(frozen=True)
+class Missing:
+    """An item without a verdict: why, in a word to count by and in words to read."""
 
-    values = np.asarray(logprobs, dtype=np.float64).reshape(-1, 2)
-    if not np.isfinite(values).all():
-        raise EvalError("the judge gives log-probabilities that are not finite; its weights are broken")
-    return [float(value) for value in 1 / (1 + np.exp(values[:, 1] - values[:, 0]))]
+    id: str
+    cluster: str
+    kind: Reason
+    reason: str
 
 
-def _logprobs(model: Any, rows: Sequence[_Row], pad: int, batch_size: int, advance: Advance) -> list[float]:
-    """Sum of log-probabilities of each row's verdict. Padding is right: causal attention never sees it."""
-    import torch
+@dataclass(frozen=True)
+class Tally:
+    """How many items were judged, and how many are missing by reason."""
 
-    order = sorted(range(len(rows)), key=lambda index: (-len(rows[index].ids), index))
-    sums = [0.0] * len(rows)
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        width = max(len(rows[index].ids) for index in batch)
-        ids_BT = torch.tensor([rows[index].ids + [pad] * (width - len(rows[index].ids)) for index in batch])
-        keep = max(width - len(rows[index].ids) + rows[index].scored for index in batch) + 1
-        ids_BT = ids_BT.to(model.device)
-        with torch.inference_mode():
-            logits_BTV = model(input_ids=ids_BT, use_cache=False, logits_to_keep=keep).logits.float()
-        logprobs_BTV = logits_BTV.log_softmax(-1)
-        offset = width - logits_BTV.shape[1]
-        for place, index in enumerate(batch):
-            row = rows[index]
-            for at in range(len(row.ids) - row.scored, len(row.ids)):
-                sums[index] += float(logprobs_BTV[place, at - 1 - offset, row.ids[at]])
-        advance(len(batch))
-    return sums
+    judged: int
+    missing: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unparsable(self) -> float:
+        """Share of unparsable verdicts among the items that the judge answered; 0 when it answered none."""
+        lost = self.missing.get("unparsable", 0)
+        return lost / (self.judged + lost) if lost else 0.0
+
+
+def tally(results: Sequence[Verdict | Grade | Missing]) -> Tally:
+    """Count what became of the items."""
+    missing = Counter(result.kind for result in results if isinstance(result, Missing))
+    return Tally(len(results) - missing.total(), dict(sorted(missing.items())))
+
+
+def check_ids(items: Sequence[Pair] | Sequence[Single]) -> None:
+    """Raises `EvalError` when two items have the same id, so that their verdicts could be mistaken."""
+    twice = [name for name, count in Counter(item.id for item in items).items() if count > 1]
+    if twice:
+        raise EvalError(f"item {twice[0]} is there twice ({len(twice)} such ids); give each item its own id")

@@ -68,15 +68,15 @@ def _ask(folder: Path, judged: Any, truth: Any, params: Any) -> tuple[Any, Any, 
     """Verdicts about both lists of pairs, and how many pairs were too long."""
     import torch
 
-    from evals.judge import verdicts
+    from evals.judge import local
     from stages.common.checkpoint import load_model, load_tokenizer, pick_device
 
     model = load_model(folder, torch.float32, pick_device(params.device))
     tokenizer = load_tokenizer(folder)
     rows = 4 * sum(not pair.equal for pair in [*judged, *truth])
     with progress(rows, "judging", "prompts") as bar:
-        found, long = verdicts.judge(model, tokenizer, judged, advance=bar.advance)
-        known, long_too = verdicts.judge(model, tokenizer, truth, advance=bar.advance)
+        found, long = local.judge(model, tokenizer, judged, advance=bar.advance)
+        known, long_too = local.judge(model, tokenizer, truth, advance=bar.advance)
     return found, known, len(long) + len(long_too)
 
 

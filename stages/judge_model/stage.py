@@ -99,9 +99,9 @@ def _train(params: Any, inputs: Paths, out: Path) -> Facts:
 
 def examine(model: Any, tokenizer: Any, pairs: Any) -> dict[str, Any]:
     """Accuracy and consistency on facts that no judged text touches; the truth is the generator's."""
-    from evals.judge import passport, verdicts
+    from evals.judge import local, passport
 
-    found, _ = verdicts.judge(model, tokenizer, pairs)
+    found, _ = local.judge(model, tokenizer, pairs)
     right, bias = passport.accuracy(found), passport.position_bias(found)
     return {
         "truth": "generator",

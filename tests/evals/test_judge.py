@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from evals.errors import EvalError
 from evals.judge import layout, passport
-from evals.judge.verdicts import Pair, Verdict, judge
+from evals.judge.local import judge
+from evals.judge.verdicts import Pair, Verdict
 
 real_layout = layout.layout
 VOCABULARY = 256
