@@ -103,7 +103,7 @@ def estimate(
             for at, name in enumerate(names):
                 layer = model.get_submodule(name)
                 for level, t2 in enumerate(levels):
-                    noise = _noise(layer, t2, (seed, at, level), name)
+                    noise = _noise(layer, t2, (seed, number, at, level), name)
                     losses[name][level] += _loss(measure, layer, noise, both=not random)
                 if progress:
                     progress(number * len(names) + at + 1, len(texts) * len(names), name)
@@ -173,15 +173,15 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _noise(layer: nn.Module, t2: float, seed: tuple[int, int, int], name: str) -> Tensor:
+def _noise(layer: nn.Module, t2: float, seed: tuple[int, int, int, int], name: str) -> Tensor:
     """Gaussian noise of relative size `t2` for the weight of `layer`, (out, in), block by block."""
     assert isinstance(layer, nn.Linear)
     weight = layer.weight.detach().float()
     norm = float(weight.norm())
     if norm == 0:
         raise LowbitError(f"{name}: all its weights are zero, so it has no alpha; leave it out")
-    run, at, level = seed
-    generator = torch.Generator().manual_seed((run * 100_003 + at) * 101 + level)
+    run, number, at, level = seed
+    generator = torch.Generator().manual_seed(((run * 10_007 + number) * 100_003 + at) * 101 + level)
     noise = torch.randn(weight.shape, generator=generator).to(weight.device)
     width = weight.shape[1]
     blocks = (weight.shape[0], -1, block_size(width) if width % 16 == 0 else width)

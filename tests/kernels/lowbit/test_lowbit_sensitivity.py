@@ -131,11 +131,11 @@ def test_shrinkage_is_believed_within_bounds(first: float, second: float, factor
 def test_noise_is_as_large_as_its_block() -> None:
     layer = torch.nn.Linear(96, 8, bias=False)  # blocks of 32
     layer.weight.data[:, :32] *= 100
-    noise = sensitivity._noise(layer, 0.04, (0, 0, 0), "layer")
+    noise = sensitivity._noise(layer, 0.04, (0, 0, 0, 0), "layer")
     assert float(noise.norm() / layer.weight.detach().norm()) == pytest.approx(0.2)
     assert float(noise[:, :32].norm() / noise[:, 32:].norm()) == pytest.approx(100 / 2**0.5, rel=0.2)
     wide = torch.nn.Linear(24, 4)
-    assert sensitivity._noise(wide, 0.01, (0, 0, 0), "wide").shape == (4, 24)
+    assert sensitivity._noise(wide, 0.01, (0, 0, 0, 0), "wide").shape == (4, 24)
 
 
 def test_layers_whose_loss_bends_are_named() -> None:
