@@ -9,10 +9,10 @@ next-token distributions on uniformly random tokens; on a sample it is the rise 
 The cross entropy has a slope of first order too, with two consequences that theorem 1 does not know:
 
 - Noise climbs it by chance, more than by its size where the noise is small. The mean over a noise and its
-  negative has no such part.
-- Errors of a quantiser have it for good: a point is the mean of what is rounded to it, so that W_q is
-  shorter than W by |W|^2 t^2 in the direction of W. What this does to the loss is measured with all layers at
-  once, where it is no matter of chance, and shared among them in proportion: `shrinkage`.
+  negative has no such part: it is the curvature, `points`.
+- Errors of a quantiser have it for good: a point of a grid is the mean of what is rounded to it, so that W_q
+  is shorter than W by t^2 in the direction of W. The slope along -W is exact from one backward pass over the
+  sample, `shrinking`, and is a part of alpha.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,22 +37,24 @@ RANDOM_BATCHES, RANDOM_ROWS, RANDOM_LENGTH = 4, 8, 128
 # Beyond this ratio between the slopes of the least and the greatest noise a layer is called not linear.
 BENT = 1.5
 
-SHRUNK = 0.02  # part of its length that every layer loses and gains when the shrinkage is measured
-# A sample of few tokens may say anything about the first order; beyond these it is not believed.
-LEAST_SHRINKAGE, GREATEST_SHRINKAGE = 0.5, 2.0
+# Noise is measured on the first batches up to so many tokens; slopes, which cost little, on all.
+NOISE_TOKENS = 16_384
+# A layer that gains by getting shorter keeps this part of its curvature as its alpha: what it gains is true
+# of the sample, and only as long as nothing else changes.
+LEAST_SHARE = 0.5
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """`alphas` by layer, in nats per token and unit of t^2; `points`: the (t^2, loss) pairs behind them, the
-    slopes of which were multiplied by `shrinkage` (1 without data).
+    """`alphas` by layer, in nats per token and unit of t^2; `points`: the (t^2, loss) pairs behind them;
+    `shrinking`: the slopes of first order that were added (none without data).
     """
 
     alphas: dict[str, float]
     points: dict[str, list[tuple[float, float]]]
-    shrinkage: float = 1.0
+    shrinking: dict[str, float] = field(default_factory=dict)
 
     @property
     def bent(self) -> list[str]:
@@ -94,11 +96,11 @@ def estimate(
     texts = _random_tokens(model, seed) if batches is None else list(batches)
     if not texts:
         raise LowbitError("no batch of tokens was given; a sample needs at least one")
+    first = {} if random else _slopes(model, texts, names)
     losses = {name: [0.0] * len(levels) for name in names}
-    shrunk = 0.0
-    tokens = sum(text.shape[0] * (text.shape[1] - (not random)) for text in texts)
+    noisy = texts if random else _first(texts, NOISE_TOKENS)
     with torch.inference_mode(), _evaluating(model):
-        for number, text in enumerate(texts):
+        for number, text in enumerate(noisy):
             measure = _divergence(model, text) if random else _rise(model, text)
             for at, name in enumerate(names):
                 layer = model.get_submodule(name)
@@ -106,23 +108,60 @@ def estimate(
                     noise = _noise(layer, t2, (seed, number, at, level), name)
                     losses[name][level] += _loss(measure, layer, noise, both=not random)
                 if progress:
-                    progress(number * len(names) + at + 1, len(texts) * len(names), name)
-            if not random:
-                shrunk += _shrinking(measure, [model.get_submodule(name) for name in names])
+                    progress(number * len(names) + at + 1, len(noisy) * len(names), name)
+    tokens = sum(text.shape[0] * (text.shape[1] - (not random)) for text in noisy)
     points = {
         name: [(t2, loss / tokens) for t2, loss in zip(levels, found, strict=True)]
         for name, found in losses.items()
     }
-    slopes = {name: slope(pairs) for name, pairs in points.items()}
-    factor = _factor(shrunk / tokens, sum(slopes.values()))
-    return Sensitivity({name: factor * value for name, value in slopes.items()}, points, factor)
+    alphas = {name: slope(pairs) for name, pairs in points.items()}
+    for name, steep in first.items():
+        alphas[name] = max(alphas[name] + steep, LEAST_SHARE * alphas[name])
+    return Sensitivity(alphas, points, first)
 
 
-def _factor(first: float, second: float) -> float:
-    """How much the loss rises of both orders, as a multiple of the second alone."""
-    if second <= 0:
-        return 1.0
-    return min(max(1 + first / second, LEAST_SHRINKAGE), GREATEST_SHRINKAGE)
+def _first(texts: Sequence[Tensor], tokens: int) -> list[Tensor]:
+    """The first batches that hold `tokens` together, or all."""
+    found: list[Tensor] = []
+    for text in texts:
+        if found and sum(part.numel() for part in found) >= tokens:
+            break
+        found.append(text)
+    return found
+
+
+def _slopes(model: PreTrainedModel, texts: Sequence[Tensor], names: Sequence[str]) -> dict[str, float]:
+    """Rise of the cross entropy per unit of relative length that a layer loses, in nats per token.
+
+    The layer's output without its bias is multiplied by a number that is 1: the slope by that number is the
+    slope along the weight, and no gradient of a weight is held.
+    """
+    scales = {name: torch.ones((), device=model.device, requires_grad=True) for name in names}
+    hooks = [
+        model.get_submodule(name).register_forward_hook(_scaled(scale)) for name, scale in scales.items()
+    ]
+    sums = dict.fromkeys(names, 0.0)
+    try:
+        with torch.enable_grad(), _evaluating(model):
+            for text in texts:
+                slopes = torch.autograd.grad(_cross_entropy(model, text), list(scales.values()))
+                for name, steep in zip(names, slopes, strict=True):
+                    sums[name] -= float(steep)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    tokens = sum(text.shape[0] * (text.shape[1] - 1) for text in texts)
+    return {name: total / tokens for name, total in sums.items()}
+
+
+def _scaled(scale: Tensor) -> Callable[..., Tensor]:
+    """A hook that gives what a linear layer gives whose weight is `scale` times as long."""
+
+    def hook(layer: nn.Linear, _inputs: object, output: Tensor) -> Tensor:
+        longer = scale.to(output.dtype)
+        return output * longer if layer.bias is None else output * longer + layer.bias * (1 - longer)
+
+    return hook
 
 
 def slope(pairs: Sequence[tuple[float, float]]) -> float:
@@ -152,15 +191,16 @@ def _divergence(model: PreTrainedModel, text: Tensor) -> Callable[[], float]:
     return measure
 
 
+def _cross_entropy(model: PreTrainedModel, text: Tensor) -> Tensor:
+    """Summed cross entropy of the tokens of `text`, in nats."""
+    logits, targets = _logits(model, text)[:, :-1], text[:, 1:].to(model.device)
+    return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+
+
 def _rise(model: PreTrainedModel, text: Tensor) -> Callable[[], float]:
     """Rise of the summed cross entropy of the tokens of `text`, in nats."""
-
-    def total() -> float:
-        logits, targets = _logits(model, text)[:, :-1], text[:, 1:].to(model.device)
-        return float(nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
-
-    clean = total()
-    return lambda: total() - clean
+    clean = float(_cross_entropy(model, text))
+    return lambda: float(_cross_entropy(model, text)) - clean
 
 
 @contextmanager
@@ -201,25 +241,3 @@ def _loss(measure: Callable[[], float], layer: nn.Module, noise: Tensor, both: b
     finally:
         weight.copy_(kept)
     return sum(found) / len(found)
-
-
-def _shrinking(measure: Callable[[], float], layers: Sequence[nn.Module]) -> float:
-    """Rise of the loss per unit of length that the weights of all `layers` lose together."""
-    found = []
-    for scale in (1 - SHRUNK, 1 + SHRUNK):
-        hooks = [layer.register_forward_hook(_scaled(scale)) for layer in layers]
-        try:
-            found.append(measure())
-        finally:
-            for hook in hooks:
-                hook.remove()
-    return (found[0] - found[1]) / (2 * SHRUNK)
-
-
-def _scaled(scale: float) -> Callable[..., Tensor]:
-    """A hook that gives what a linear layer gives whose weight is `scale` times as long."""
-
-    def hook(layer: nn.Linear, _inputs: object, output: Tensor) -> Tensor:
-        return output * scale if layer.bias is None else output * scale + layer.bias * (1 - scale)
-
-    return hook

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from stages.common.params.shipping import Candidate
 
 PLAN = "plan.json"  # beside the weights
-# Of the sample that alphas are measured on. From one sample of 8,192 tokens to another the sum of the alphas
-# moved by a tenth; rows longer than those of training would show places that the model never learnt.
-SAMPLE_ROWS, SAMPLE_LENGTH = 128, 128
+# Of the sample that alphas are measured on. Rows longer than those of training would show places that the
+# model never learnt.
+SAMPLE_ROWS, SAMPLE_LENGTH = 512, 128
 SAMPLE_BATCH = 16
 
 Progress = Callable[[int, int, str], None]
@@ -47,7 +47,9 @@ class Dynamic:
             "alphas": {
                 name: manifest.rounded(alpha) for name, alpha in sorted(self.sensitivity.alphas.items())
             },
-            "shrinkage": manifest.rounded(self.sensitivity.shrinkage),
+            "shrinking": {
+                name: manifest.rounded(steep) for name, steep in sorted(self.sensitivity.shrinking.items())
+            },
             "predicted_loss": manifest.rounded(self.plan.predicted),
             "not_linear": self.sensitivity.bent,
             "warnings": self.plan.warnings,

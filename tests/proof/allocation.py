@@ -97,7 +97,7 @@ def _alphas(model: Any, out: Path, source: str) -> dict[str, Any]:
     length = min(SAMPLE_LENGTH, int(model.config.max_position_embeddings))
     batches = sample(out / "tokens", length, SAMPLE_SEED) if source == "sample" else None
     found = sensitivity.estimate(model, batches, seed=SAMPLE_SEED)
-    return {"alphas": found.alphas, "shrinkage": found.shrinkage, "not_linear": found.bent}
+    return {"alphas": found.alphas, "shrinking": found.shrinking, "not_linear": found.bent}
 
 
 def _bytes(recipe: str, layers: dict[str, tuple[int, int]]) -> int:
