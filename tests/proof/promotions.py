@@ -1,8 +1,6 @@
 """Synthetic promotions: how often the gate's tests let a model through that is worse by exactly the margin.
 
-Every function measures one setting and returns values for JSON, so that a claim can run them as pieces and
-continue where it stopped. A false promotion rate holds when it is at most alpha plus three Monte Carlo
-errors.
+A false promotion rate holds when it is at most alpha plus three Monte Carlo errors.
 """
 
 from __future__ import annotations
@@ -15,7 +13,9 @@ import numpy as np
 
 from evals.stats import binary, noninferiority, power, sequential
 from evals.stats.inputs import Bools, Floats, normal_quantile
+from tests.proof.common import piece, write_result
 
+CLAIM = "promotions"
 ALPHA = 0.05
 BLOCK = 500
 
@@ -69,6 +69,38 @@ STRESS = [
     for clusters in (10, 20, 50, 100)
     for sizes in ("geometric", "lognormal")
 ]
+
+
+PLANNED_POWER = ((0.05, 0.02), (0.1, 0.02), (0.1, 0.05), (0.3, 0.05))  # discordance, margin
+CORRELATIONS = (0.0, 0.1, 0.3)
+CONJUNCTIONS = ((2, 0.0, 200), (4, 0.5, 200))  # tests, their correlation, items
+OUTCOMES: tuple[Literal["binary", "graded", "games"], ...] = ("binary", "graded", "games")
+
+
+def measure() -> None:
+    """Every setting at 10,000 promotions, each a piece."""
+    null = {
+        kind: [
+            piece(CLAIM, setting.name, lambda setting=setting: promotions(setting)) for setting in settings
+        ]
+        for kind, settings in (("single", SINGLE), ("clustered", CLUSTERED), ("stress", STRESS))
+    }
+    planned = [
+        piece(CLAIM, f"power-{share:g}-{margin:g}", lambda at=(share, margin): planned_power(*at))
+        for share, margin in PLANNED_POWER
+    ] + [
+        piece(CLAIM, f"power-clusters-{rho:g}", lambda rho=rho: planned_clusters(rho)) for rho in CORRELATIONS
+    ]
+    joint = [
+        piece(CLAIM, f"conjunction-{tests}-{rho:g}", lambda at=(tests, rho, items): conjunction(*at))
+        for tests, rho, items in CONJUNCTIONS
+    ]
+    early = [
+        piece(CLAIM, f"sequential-{outcome}", lambda outcome=outcome: stopped_early(outcome))
+        for outcome in OUTCOMES
+    ]
+    found = {"null": null, "power": planned, "conjunctions": joint, "sequential": early}
+    write_result(CLAIM, {"alpha": ALPHA, **found})
 
 
 def promotions(setting: Setting, rounds: int = 10_000, seed: int = 0) -> dict[str, Any]:

@@ -183,6 +183,22 @@ def _ternary(found: dict[str, Any]) -> str:
     )
 
 
+def _promotions(found: dict[str, Any]) -> str:
+    rates = [
+        f"{kind}: {sum(row['promoted'] <= row['limit'] for row in rows)} of {len(rows)} "
+        f"settings within the limit, at most {max(row['promoted'] for row in rows):.2%}"
+        for kind, rows in found["null"].items()
+    ]
+    power = ", ".join(f"{row['promoted']:.3f}" for row in found["power"])
+    joint = ", ".join(f"{row['found']:.3f} (planned {row['planned']:.3f})" for row in found["conjunctions"])
+    early = ", ".join(f"{row['outcome']} {row['wrong']:.2%}" for row in found["sequential"])
+    return (
+        f"false promotions at the margin, alpha {found['alpha']:.0%}: {'; '.join(rates)}<br>"
+        f"power where .8 was planned: {power}; of conjunctions: {joint}; sequential, wrong at any "
+        f"look: {early}"
+    )
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -197,4 +213,5 @@ SENTENCES = {
     "streaming": _streaming,
     "allocation": _allocation,
     "ternary": _ternary,
+    "promotions": _promotions,
 }
