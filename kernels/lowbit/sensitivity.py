@@ -37,6 +37,8 @@ RANDOM_BATCHES, RANDOM_ROWS, RANDOM_LENGTH = 4, 8, 128
 # Beyond this ratio between the slopes of the least and the greatest noise a layer is called not linear.
 BENT = 1.5
 
+PADDING = -1  # ends the shorter rows of a sample
+
 # Noise is measured on the first batches up to so many tokens; slopes, which cost little, on all.
 NOISE_TOKENS = 16_384
 # A layer that gains by getting shorter keeps this part of its curvature as its alpha: what it gains is true
@@ -78,10 +80,10 @@ def estimate(
 ) -> Sensitivity:
     """The alphas of `layers` of `model`, or of all linear layers but the output head.
 
-    `batches` are token ids (rows, length) of a sample whose cross entropy counts; None draws random tokens
-    and compares distributions. The weights are the same afterwards, bit for bit. `progress(done, total,
-    layer)` is called after every layer. Raises `LowbitError` for unknown layers, levels that are not
-    positive, or a layer of zeros.
+    `batches` are token ids (rows, length) of a sample whose cross entropy counts, with negative ids as the
+    padding on the right of shorter rows; None draws random tokens and compares distributions. The weights are
+    the same afterwards, bit for bit. `progress(done, total, layer)` is called after every layer. Raises
+    `LowbitError` for unknown layers, levels that are not positive, or a layer of zeros.
     """
     from lowbit.integration import linears
 
@@ -109,7 +111,7 @@ def estimate(
                     losses[name][level] += _loss(measure, layer, noise, both=not random)
                 if progress:
                     progress(number * len(names) + at + 1, len(noisy) * len(names), name)
-    tokens = sum(text.shape[0] * (text.shape[1] - (not random)) for text in noisy)
+    tokens = sum(text.numel() if random else _targets(text) for text in noisy)
     points = {
         name: [(t2, loss / tokens) for t2, loss in zip(levels, found, strict=True)]
         for name, found in losses.items()
@@ -124,10 +126,15 @@ def _first(texts: Sequence[Tensor], tokens: int) -> list[Tensor]:
     """The first batches that hold `tokens` together, or all."""
     found: list[Tensor] = []
     for text in texts:
-        if found and sum(part.numel() for part in found) >= tokens:
+        if found and sum(_targets(part) for part in found) >= tokens:
             break
         found.append(text)
     return found
+
+
+def _targets(text: Tensor) -> int:
+    """How many tokens of `text` are predicted: all but the first of each row and padding."""
+    return int((text[:, 1:] >= 0).sum())
 
 
 def _slopes(model: PreTrainedModel, texts: Sequence[Tensor], names: Sequence[str]) -> dict[str, float]:
@@ -150,7 +157,7 @@ def _slopes(model: PreTrainedModel, texts: Sequence[Tensor], names: Sequence[str
     finally:
         for hook in hooks:
             hook.remove()
-    tokens = sum(text.shape[0] * (text.shape[1] - 1) for text in texts)
+    tokens = sum(_targets(text) for text in texts)
     return {name: total / tokens for name, total in sums.items()}
 
 
@@ -193,8 +200,11 @@ def _divergence(model: PreTrainedModel, text: Tensor) -> Callable[[], float]:
 
 def _cross_entropy(model: PreTrainedModel, text: Tensor) -> Tensor:
     """Summed cross entropy of the tokens of `text`, in nats."""
-    logits, targets = _logits(model, text)[:, :-1], text[:, 1:].to(model.device)
-    return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    # What stands on the right of a token is nothing to a causal model, so padding needs no mask.
+    logits, targets = _logits(model, text[:, :-1].clamp(min=0)), text[:, 1:].to(model.device)
+    return nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=PADDING
+    )
 
 
 def _rise(model: PreTrainedModel, text: Tensor) -> Callable[[], float]:

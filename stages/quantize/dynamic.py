@@ -88,24 +88,36 @@ def plan_for(
 
 
 def sample(folder: Path, length: int, seed: int) -> list[Tensor]:
-    """Batches of token ids (rows, length): windows of the training shards, every subset by its tokens.
+    """Batches of token ids (rows, length), padded on the right: training documents, as the model reads them.
 
-    Rows are shorter where a subset has fewer tokens.
+    A document opens with the end-of-text token and is cut into rows of `length`, of which `SAMPLE_ROWS` are
+    drawn. Windows that cross documents would show contexts that training masks.
     """
     import numpy as np
     import torch
+    from lowbit.sensitivity import PADDING
 
     from stages.common.training.shards import Shards
 
     shards = Shards.open(folder)
-    streams = [shards.tokens(subset, "train") for subset in sorted(shards.subsets)]
-    streams = [stream for stream in streams if len(stream) > 1]
-    length = min(length, *(len(stream) for stream in streams))
-    sizes = np.array([len(stream) for stream in streams], dtype=np.float64)
+    step = length - 1  # predicted tokens of a row
     generator = np.random.default_rng(seed)
-    rows = []
-    for at in generator.choice(len(streams), SAMPLE_ROWS, p=sizes / sizes.sum()):
-        begin = int(generator.integers(0, len(streams[at]) - length + 1))
-        rows.append(np.asarray(streams[at][begin : begin + length], dtype=np.int64))
-    table = torch.from_numpy(np.stack(rows))
-    return list(table.split(SAMPLE_BATCH))
+    ends = {subset: shards.ends(subset, "train") for subset in sorted(shards.subsets)}
+    sizes = {subset: np.diff(found, prepend=0) for subset, found in ends.items()}
+    # Where the rows of each document end in the list of all rows of its subset.
+    rows = {subset: np.cumsum(-(-found // step)) for subset, found in sizes.items() if len(found)}
+    bounds = np.cumsum([counts[-1] for counts in rows.values()])
+    table = np.full((min(SAMPLE_ROWS, bounds[-1]), length), PADDING, dtype=np.int64)
+    for row, at in zip(table, generator.choice(bounds[-1], len(table), replace=False), strict=True):
+        which = int(np.searchsorted(bounds, at, side="right"))
+        subset = list(rows)[which]
+        inside = at - (bounds[which - 1] if which else 0)
+        document = int(np.searchsorted(rows[subset], inside, side="right"))
+        begin = (inside - (rows[subset][document - 1] if document else 0)) * step
+        size = sizes[subset][document]
+        opened = ends[subset][document] - size + begin  # of the first predicted token in the stream
+        stream = shards.tokens(subset, "train")
+        row[0] = stream[opened - 1] if begin else shards.eos_id
+        found = stream[opened : opened + min(step, size - begin)]
+        row[1 : len(found) + 1] = found
+    return list(torch.from_numpy(table).split(SAMPLE_BATCH))

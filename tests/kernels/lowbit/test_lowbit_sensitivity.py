@@ -106,6 +106,14 @@ def test_the_slope_along_a_noise_does_not_count(model: Any, text: torch.Tensor) 
     assert second / first == pytest.approx(10, rel=0.5)
 
 
+def test_padding_does_not_count(model: Any, text: torch.Tensor) -> None:
+    name = "model.layers.1.mlp.down_proj"
+    padded = F.pad(text, (0, 5), value=sensitivity.PADDING)
+    plain, found = (sensitivity.estimate(model, [rows], layers=[name]) for rows in (text, padded))
+    assert found.alphas == pytest.approx(plain.alphas, rel=1e-3)
+    assert found.shrinking == pytest.approx(plain.shrinking, rel=1e-3)
+
+
 def test_shrinking_is_the_slope_of_the_loss_along_the_weights(model: Any) -> None:
     text = torch.randint(64, (8, 24), generator=torch.Generator().manual_seed(5))
     found = sensitivity.estimate(model, [text[:3], text[3:]], levels=[0.02])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,18 @@ from stages.common.errors import UserError
 from stages.common.hashing import sha256_path
 from stages.common.manifest import CHECKPOINT_MANIFEST
 from stages.common.stage import execute
-from stages.quantize.dynamic import SAMPLE_ROWS, sample
+from stages.common.training.shards import Shards
+from stages.quantize import dynamic
+from stages.quantize.dynamic import sample
 from stages.quantize.stage import STAGE
 
 CELL = "adapt-higgs-dynamic"
 OUT = Path("out/quantize", CELL)
+
+
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamic, "SAMPLE_ROWS", 32)
 
 
 @pytest.mark.parametrize("alphas", ["random", "sample"])
@@ -55,10 +64,18 @@ def test_a_budget_below_the_smallest_plan_is_refused_and_nothing_is_left(parent:
     assert not list(Path("out/quantize").iterdir())
 
 
-def test_a_sample_is_windows_of_the_training_shards(parent: Path) -> None:
+def test_a_sample_is_rows_of_training_documents(parent: Path) -> None:
+    shards = Shards.open(Path("out/tokens"))
+    rows = []
+    for subset in shards.subsets:
+        stream, ends = shards.tokens(subset, "train").tolist(), shards.ends(subset, "train").tolist()
+        for begin, end in pairwise([0, *ends]):
+            opened = [shards.eos_id, *stream[begin:end]]
+            rows += [tuple(opened[at : at + 16]) for at in range(0, len(opened) - 1, 15)]
     batches = sample(Path("out/tokens"), 16, seed=1)
-    assert sum(len(batch) for batch in batches) == SAMPLE_ROWS
-    assert {batch.shape[1] for batch in batches} == {16}
+    found = [tuple(row[row >= 0].tolist()) for row in torch.cat(batches)]
+    assert len(found) == dynamic.SAMPLE_ROWS
+    assert not Counter(found) - Counter(rows)
     first, again, other = (torch.cat(sample(Path("out/tokens"), 16, seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
