@@ -153,14 +153,15 @@ def _allocation(found: dict[str, Any]) -> str:
     told = []
     for name, model in found["models"].items():
         judged = model["judged"]
-        errors = [error for found in judged["prediction_error"].values() for error in found.values()]
+        judgements = judged["prediction_error"].values()
+        errors = [error for found in judgements for error in found.values()]
         gains = "; ".join(
             f"{recipe} {row['fixed']:.4f}, by data {row['sample']:.4f}, without {row['random']:.4f}"
             for recipe, row in judged["equal_bytes"].items()
         )
         span = f"{min(errors):+.0%} to {max(errors):+.0%}" if errors else "no clear rise to compare with"
         told.append(
-            f"{name}: predicted against measured rise, {len(judged['prediction_error'])} budgets from 3.2 to 6 bits: {span}. "
+            f"{name}: predicted against measured rise, {len(judgements)} budgets from 3.2 to 6 bits: {span}. "
             f"Rise in nats a token at the bytes of a fixed format, and dynamic: {gains}"
         )
     return "<br>".join(told)
