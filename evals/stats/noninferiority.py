@@ -42,7 +42,8 @@ class Comparison:
     """The difference candidate - other with one-sided bounds, each at level 1 - alpha.
 
     `method` is the test behind the lower bound, `degrees` those of its Student's t; "none" says that there
-    are too few clusters to decide, and the bounds are then the widest ones.
+    are too few clusters to decide, and the bounds are then the widest ones. `se` is the plain standard error
+    over clusters, for planning: the bounds are wider.
     """
 
     mean: float
@@ -52,6 +53,7 @@ class Comparison:
     clusters: int
     method: Method
     degrees: float | None = None
+    se: float = math.nan
 
     @property
     def decided(self) -> bool:
@@ -93,13 +95,14 @@ def compare(
     tasks, column_N = inputs.grouped(strata if strata is not None else [""] * len(row_N))
     table = _table(ours_N - theirs_N, row_N, column_N, len(names), len(tasks))
     mean, sized = float(table[0].sum()), (len(ours_N), len(names))
+    error = math.sqrt((len(names) - 1) / len(names) * float((table[2] ** 2).sum()))
     if len(names) < MIN_CLUSTERS:
-        return Comparison(mean, *bounds, *sized, "none")
+        return Comparison(mean, *bounds, *sized, "none", se=error)
     right_or_wrong = bool(np.isin(np.r_[ours_N, theirs_N], (0.0, 1.0)).all())
     if right_or_wrong and len(names) == len(ours_N) and len(tasks) == 1:
         counts = binary.paired_counts(ours_N, theirs_N)
         upper = -binary.lower_bound(counts.swapped(), alpha)
-        return Comparison(mean, binary.lower_bound(counts, alpha), upper, *sized, "tango")
+        return Comparison(mean, binary.lower_bound(counts, alpha), upper, *sized, "tango", se=error)
     values_1K, weights_1K, residuals_1K = (part[None] for part in table)
     (low,), (degrees,) = lower_bounds(values_1K, weights_1K, residuals_1K, alpha)
     (high,), _ = lower_bounds(-values_1K, weights_1K, -residuals_1K, alpha)
@@ -110,10 +113,41 @@ def compare(
             ours_N, theirs_N, clusters, strata, alpha, rounds, seed, bounds, size_biased=True
         )
         low, high = low if applies else drawn.lower, high if math.isfinite(high) else drawn.upper
+        error = error if math.isfinite(error) else drawn.se
     low, high = min(mean, max(low, bounds[0])), max(mean, min(high, bounds[1]))
-    return Comparison(
-        mean, low, high, *sized, "t" if applies else "bootstrap", float(degrees) if applies else None
-    )
+    method: Method = "t" if applies else "bootstrap"
+    return Comparison(mean, low, high, *sized, method, float(degrees) if applies else None, error)
+
+
+def p_value(
+    candidate: ArrayLike,
+    other: ArrayLike,
+    clusters: Sequence[Any],
+    strata: Sequence[Any] | None = None,
+    threshold: float = 0.0,
+    bounds: intervals.Bounds = intervals.UNIT_DIFFERENCE,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> float:
+    """One-sided p-value of "candidate - other is at most `threshold`": the least alpha whose bound is above.
+
+    No less than 1 / `rounds`, which is as far as the bootstrap sees; 1 where half the probability does not
+    suffice, or nothing can be decided. Raises as `compare`.
+    """
+
+    def above(alpha: float) -> bool:
+        found = compare(candidate, other, clusters, strata, alpha, bounds, rounds, seed)
+        return found.decided and found.lower > threshold
+
+    low, high = 1 / rounds, 0.4999
+    if not above(high):
+        return 1.0
+    if above(low):
+        return low
+    while high / low > 1.005:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if above(middle) else (middle, high)
+    return high
 
 
 def _table(

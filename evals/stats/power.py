@@ -10,7 +10,8 @@ where sd^2 of a paired 0/1 difference is discordance - gap^2. Several tests that
 level (Berger 1982, Technometrics 24:295-300), but their powers multiply down: `conjunction_bounds` are
 Frechet's, `conjunction_power` integrates the joint normal distribution.
 
-These formulas are normal ones. With few clusters use `clustered_power`, which has Student's t.
+These formulas are normal ones. With few clusters use `clustered_power`, which has Student's t and the
+imaginary cluster of `noninferiority`.
 """
 
 from __future__ import annotations
@@ -98,14 +99,19 @@ def clustered_power(
     alpha: float = 0.05,
     gap: float = 0.0,
 ) -> float:
-    """Power with `clusters` of `size` items each, by the noncentral t with clusters - 1 degrees."""
+    """Power with `clusters` of `size` items each, by the noncentral t with clusters - 1 degrees.
+
+    The imaginary cluster of `noninferiority` loses sum y^2 / sum |y| of the clusters that lose, sqrt(pi / 2)
+    standard deviations of a normal cluster: the plan pays for it.
+    """
     from scipy.stats import nct, t
 
     if clusters < 2 or size <= 0 or sd <= 0:
         raise EvalError("power over clusters needs at least two of them, with items and a standard deviation")
-    error = sd * math.sqrt(design_effect([size], correlation) / (clusters * size))
+    spread = sd * math.sqrt(design_effect([size], correlation) / size)
+    price = math.sqrt(math.pi / 2) * spread / (clusters + 1)
     critical = t.ppf(1 - share("alpha", alpha, 0, 0.5), clusters - 1)
-    return float(nct.sf(critical, clusters - 1, (margin + gap) / error))
+    return float(nct.sf(critical, clusters - 1, (margin + gap - price) * math.sqrt(clusters) / spread))
 
 
 def required_clusters(
