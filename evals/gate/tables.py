@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("task", "doc_hash", "prompt_hash", "cluster", "metric", "value")
 KEY = ["task", "doc_hash", "metric", "copy"]
+# What scores are worth nothing without; `prompt_hash` stands beside every item.
+STATED = ("task_versions", "data", "shots", "precision", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,15 @@ def differing_conditions(candidate: dict[str, Any], other: dict[str, Any]) -> li
     return found
 
 
+def check_conditions(candidate: Evaluation, other: Evaluation) -> None:
+    """Raises `IncomparableError` unless both were scored under the same conditions, and say which."""
+    for model in (candidate, other):
+        if silent := [key for key in STATED if key not in model.conditions]:
+            raise IncomparableError(f"the conditions of {model.name} do not say {', '.join(silent)}")
+    if differences := differing_conditions(candidate.conditions, other.conditions):
+        raise IncomparableError(f"the conditions differ: {'; '.join(differences)}")
+
+
 def paired(candidate: Evaluation, other: Evaluation, metric: str) -> pd.DataFrame:
     """Rows of both models for `metric`, joined by document: columns task, metric, cluster, candidate, other.
 
@@ -59,9 +70,8 @@ def paired(candidate: Evaluation, other: Evaluation, metric: str) -> pd.DataFram
     a task of the metric was scored for one of them or for none, or a value is not finite, `EvalError` when
     a task has two metrics.
     """
-    if differences := differing_conditions(candidate.conditions, other.conditions):
-        raise IncomparableError(f"the conditions differ: {'; '.join(differences)}")
-    ours, theirs = _slice(candidate, metric), _slice(other, metric)
+    check_conditions(candidate, other)
+    ours, theirs = rows_of(candidate, metric), rows_of(other, metric)
     _same_tasks(candidate.name, ours, other.name, theirs)
     joined = ours.merge(theirs, on=KEY, how="outer", suffixes=("", "_other"), indicator=True)
     lonely = joined[joined["_merge"] != "both"]
@@ -95,8 +105,12 @@ def bits_and_characters(rows: pd.DataFrame) -> pd.DataFrame:
     return bits.assign(chars=chars["other"])[["cluster", "candidate", "other", "chars"]]
 
 
-def _slice(model: Evaluation, metric: str) -> pd.DataFrame:
-    """The rows of one model that `metric` is made of, each repeated document numbered (`copy`)."""
+def rows_of(model: Evaluation, metric: str) -> pd.DataFrame:
+    """The rows of one model that `metric` is made of, each repeated document numbered (`copy`).
+
+    Raises `MissingError` when there are none or a value is not finite, `EvalError` when a task has two
+    metrics or a share lies outside 0..1.
+    """
     import numpy as np
 
     items = model.items
@@ -116,6 +130,9 @@ def _slice(model: Evaluation, metric: str) -> pd.DataFrame:
         raise EvalError(
             f"items of {model.name}: task {several.idxmax()} has several metrics; keep the one that counts"
         )
+    if not metric.startswith(BPC) and not rows["value"].between(0, 1).all():
+        wrong = rows[~rows["value"].between(0, 1)]["task"].iloc[0]
+        raise EvalError(f"items of {model.name}: task {wrong} has values outside 0..1; evaluate it again")
     rows = rows.sort_values(["task", "doc_hash", "metric", "prompt_hash"], kind="stable")
     return rows.assign(copy=rows.groupby(["task", "doc_hash", "metric"]).cumcount())[[*COLUMNS, "copy"]]
 

@@ -16,8 +16,8 @@ from stages.common.stage import OUT, Paths, Stage
 WORLD = "world"
 
 
-def locate(_params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Inputs and outs of one cell; the champion lies where champion.json says.
+def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Inputs and outs of one cell; the champion lies where champion.json says, an anchor in out/.
 
     The fingerprints stand for suites outside the repository.
     """
@@ -25,7 +25,8 @@ def locate(_params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str
     out = {"evaluate": OUT / "evaluate" / str(cell)}
     if cell == CHAMPION:
         return {"checkpoint": champion.folder(), "champion": CHAMPION_FILE, **data}, out
-    return {"checkpoint": OUT / "quantize" / str(cell), **data}, out
+    source = OUT if cell in params.gate.against_anchor else OUT / "quantize"
+    return {"checkpoint": source / str(cell), **data}, out
 
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
@@ -107,7 +108,7 @@ def _score(
 
 
 def _cells(params: Params) -> list[str]:
-    return [*params.candidates, CHAMPION]
+    return [*params.candidates, CHAMPION, *params.gate.against_anchor]
 
 
 STAGE = Stage("evaluate", run, reads=("evaluate", "threads", "device"), locate=locate, cells=_cells)

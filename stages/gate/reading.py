@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.common import manifest
 from stages.common.atomic import read_json
 from stages.common.errors import UserError, one_line
 
@@ -61,13 +62,29 @@ def same_checkpoint(evaluation: Evaluation, checkpoint: Path, folder: Path) -> N
         )
 
 
-def bytes_on_disk(folder: Path) -> int | None:
+def measures(folder: Path) -> dict[str, Any]:
+    """measures.json of one candidate."""
+    return dict(read_json(folder / "measures.json"))
+
+
+def bytes_on_disk(measured: dict[str, Any]) -> int | None:
     """`bytes` of measures.json; None when it is absent or no positive number."""
-    value = read_json(folder / "measures.json").get("bytes")
+    value = measured.get("bytes")
     known = (
         isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
     )
     return int(value) if known else None
+
+
+def lineage(checkpoint: Path) -> dict[str, Any]:
+    """What the candidate descends from, with licences, by its manifest. Raises `UserError` without one."""
+    return dict(manifest.read(checkpoint).get("lineage", {}))
+
+
+def contamination(folder: Path) -> dict[str, Any] | None:
+    """contamination.json of stage validate; None when training text was not searched for test items."""
+    path = folder / "contamination.json"
+    return dict(read_json(path)) if path.exists() else None
 
 
 def vote(folder: Path, candidate: str, champion: str) -> Vote:
@@ -97,16 +114,25 @@ def check_validation(folder: Path) -> None:
 
 def policy(params: Any) -> Policy:
     """The block `gate` and the seed as the gate's policy."""
-    from evals.gate.policy import Policy, Rule
+    from evals.gate.policy import Budget, Floor, Policy, Rule, Slices
 
     block = params.gate
 
     def rules(declared: Any) -> tuple[Rule, ...]:
-        return tuple(Rule(rule.metric, rule.margin, rule.relative) for rule in declared)
+        return tuple(Rule(rule.metric, rule.margin, rule.relative, rule.kind) for rule in declared)
 
     return Policy(
         against_champion=rules(block.against_champion),
         against_parent=rules(block.against_parent),
+        against_anchor={name: rules(declared) for name, declared in block.against_anchor.items()},
+        slices=tuple(Slices(rule.name, tuple(rule.metrics), rule.margin) for rule in block.slices),
+        floors=tuple(Floor(rule.metric, rule.at_least) for rule in block.floors),
+        budgets=tuple(
+            Budget(rule.measure, rule.at_most, rule.prompt_tokens, rule.quantile or "p50")
+            for rule in block.budgets
+        ),
+        licences=None if block.licences is None else tuple(block.licences),
+        max_contamination=block.max_contamination,
         alpha=block.alpha,
         rounds=block.bootstrap_rounds,
         min_clusters=block.min_clusters,

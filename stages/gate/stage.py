@@ -14,12 +14,14 @@ from stages.common.stage import OUT, Paths, Stage
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
-    """champion.json, the validation's verdict, and what every cell's stages wrote."""
+    """champion.json, the validation's verdict, what every cell's stages wrote, and the anchors' scores."""
     inputs = {
         "champion": CHAMPION_FILE,
         "validate": OUT / "validate",
         f"evaluate/{CHAMPION}": OUT / "evaluate" / CHAMPION,
     }
+    for name in params.gate.against_anchor:
+        inputs[f"evaluate/{name}"] = OUT / "evaluate" / name
     for name in params.candidates:
         for stage in ("evaluate", "judge", "measure", "quantize"):
             inputs[f"{stage}/{name}"] = OUT / stage / name
@@ -28,7 +30,7 @@ def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str,
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     """Apply the rules of block `gate` to every candidate and name the winner, or none."""
-    from evals.gate.decide import SCHEMA, Entry, decide
+    from evals.gate.decide import SCHEMA, Entry, Reference, decide
     from stages.gate import reading
 
     reading.check_validation(inputs["validate"])
@@ -38,17 +40,25 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     entries = {}
     for name in sorted(params.candidates):
         evaluation = reading.evaluation(name, inputs[f"evaluate/{name}"])
-        reading.same_checkpoint(evaluation, inputs[f"quantize/{name}"], inputs[f"evaluate/{name}"])
+        checkpoint = inputs[f"quantize/{name}"]
+        reading.same_checkpoint(evaluation, checkpoint, inputs[f"evaluate/{name}"])
+        measures = reading.measures(inputs[f"measure/{name}"])
         entries[name] = Entry(
             evaluation=evaluation,
             parent=parent_of(name, params.candidates),
-            bytes=reading.bytes_on_disk(inputs[f"measure/{name}"]),
+            bytes=reading.bytes_on_disk(measures),
             vote=reading.vote(inputs[f"judge/{name}"], evaluation.digest, champion.digest),
+            measures=measures,
+            lineage=reading.lineage(checkpoint) if params.gate.licences else {},
         )
+    anchors = {
+        name: reading.evaluation(name, inputs[f"evaluate/{name}"]) for name in params.gate.against_anchor
+    }
+    reference = Reference(anchors, reading.contamination(inputs["validate"]))
     decision = {
         "schema": SCHEMA,
         "champion": {"version": named["version"], "digest": named["digest"], "compared": champion.digest},
-        **decide(entries, champion, reading.policy(params)),
+        **decide(entries, champion, reading.policy(params), reference),
     }
     write_json(outputs["gate"] / "decision.json", decision)
     return Facts(notes={"winner": decision["winner"]})

@@ -16,7 +16,13 @@ from evals.gate.rules import verdict_of
 from evals.gate.tables import Evaluation
 from evals.stats.intervals import Difference
 
-CONDITIONS = {"data": "d1", "shots": 0, "task_versions": {"cities": "1"}, "batch_size": 32}
+CONDITIONS = {
+    "data": "d1",
+    "shots": 0,
+    "task_versions": {"cities": "1"},
+    "batch_size": 32,
+    "precision": "fp32",
+}
 SILENT = Vote(False, "it is switched off", [], [])
 POLICY = Policy(
     against_champion=(Rule("total", 0.02), Rule("bpc_ru", 0.03, relative=True)),

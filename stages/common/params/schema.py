@@ -10,11 +10,11 @@ from pydantic import Field, model_validator
 
 from stages.common.params.block import Block
 from stages.common.params.corpus import WORLD_TASKS, CorpusBlock, TokensBlock, ValidationBlock
+from stages.common.params.gate import GateBlock
 from stages.common.params.shipping import (
     Candidate,
     CandidateName,
     EvaluateBlock,
-    GateBlock,
     JudgeBlock,
     MeasureBlock,
     PromotionBlock,
@@ -69,11 +69,16 @@ class Params(Block):
             for subset in mix:
                 _known(f"`{key}` names the subset", subset, self.corpus.languages, "corpus.sources gives")
         metrics = ["total", *sorted({f"bpc_{language}" for language in self.corpus.languages.values()})]
-        rules = [*self.gate.against_champion, *self.gate.against_parent]
-        for rule in rules:
-            if rule.metric.startswith("bpc_") or self.evaluate.suites == ["world"]:
+        for metric in self.gate.metrics:
+            if metric.startswith("bpc_") or self.evaluate.suites == ["world"]:
                 known = [*metrics, *WORLD_TASKS]
-                _known("a rule of `gate` names the metric", rule.metric, known, "measured are")
+                _known("a rule of `gate` names the metric", metric, known, "measured are")
+        for budget in self.gate.budgets:
+            if budget.prompt_tokens not in (None, *self.measure.prompt_tokens):
+                raise ValueError(
+                    f"budget `{budget.measure}` of `gate` names prompts of {budget.prompt_tokens} tokens; "
+                    f"add them to measure.prompt_tokens"
+                )
         self._check_lengths()
         if not self.corpus.has_world:
             for wanted, key, remedy in (

@@ -1,4 +1,4 @@
-"""Blocks from `candidates` to `promotion`: what is built, how it is judged, what may ship."""
+"""Blocks from `candidates` to `promotion`: what is built, how it is judged, where it ships to."""
 
 from __future__ import annotations
 
@@ -68,31 +68,6 @@ class MeasureBlock(Block):
     new_tokens: PositiveInt
     warmup: int = Field(ge=0)
     repeats: int = Field(ge=3)
-
-
-class Rule(Block):
-    """One paired comparison: the one-sided lower bound of the difference must stay above -margin."""
-
-    metric: str
-    margin: float = Field(ge=0)
-    relative: bool = False
-
-    @model_validator(mode="after")
-    def _relative_bits(self) -> Rule:
-        if self.relative and not self.metric.startswith("bpc_"):
-            raise ValueError(f"rule `{self.metric}`: a relative margin is built for bpc_<language> only")
-        return self
-
-
-class GateBlock(Block):
-    alpha: float = Field(gt=0, lt=0.5)
-    bootstrap_rounds: int = Field(ge=200)
-    min_clusters: int = Field(ge=5)
-    against_champion: list[Rule] = Field(min_length=1)
-    against_parent: list[Rule] = Field(min_length=1)
-    judge_margin: float = Field(default=0.05, ge=0, le=0.5)
-    max_bytes: PositiveInt | None = None
-    winner: Literal["smallest", "best"]
 
 
 class PromotionBlock(Block):

@@ -1,0 +1,112 @@
+"""Block `gate`: what a candidate must hold to ship."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from stages.common.params.block import Block
+
+TIMES = ("ttft_ms", "latency_ms")
+# What stands in out/ whatever the candidates are.
+Anchor = Literal["base", "pretrain"]
+
+
+class Rule(Block):
+    """One paired comparison: the one-sided lower bound of the difference must stay above -margin.
+
+    For superiority above +margin.
+    """
+
+    metric: str
+    margin: float = Field(ge=0)
+    relative: bool = False
+    kind: Literal["non-inferiority", "superiority"] = "non-inferiority"
+
+    @model_validator(mode="after")
+    def _relative_bits(self) -> Rule:
+        if self.relative and not self.metric.startswith("bpc_"):
+            raise ValueError(f"rule `{self.metric}`: a relative margin is built for bpc_<language> only")
+        return self
+
+
+class SlicesRule(Block):
+    """Tasks of which none may be shown to be worse by more than the margin, corrected by Holm."""
+
+    name: str = Field(min_length=1)
+    metrics: list[str] = Field(min_length=1)
+    margin: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _once(self) -> SlicesRule:
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"slices `{self.name}` name a task twice")
+        return self
+
+
+class FloorRule(Block):
+    """A score of its own that the lower bound must reach."""
+
+    metric: str
+    at_least: float = Field(gt=0, lt=1)
+
+
+class BudgetRule(Block):
+    """A time or an amount of memory that must not be exceeded."""
+
+    measure: Literal["ttft_ms", "latency_ms", "load_s", "peak_rss_bytes", "peak_device_bytes"]
+    at_most: PositiveFloat
+    prompt_tokens: PositiveInt | None = None
+    quantile: Literal["p50", "p95"] | None = None
+
+    @model_validator(mode="after")
+    def _of_a_prompt(self) -> BudgetRule:
+        if (self.measure in TIMES) != (self.prompt_tokens is not None):
+            needs = "needs" if self.measure in TIMES else "takes no"
+            raise ValueError(f"budget `{self.measure}` {needs} `prompt_tokens`")
+        if self.quantile is not None and self.measure not in TIMES:
+            raise ValueError(f"budget `{self.measure}` takes no `quantile`; only times over repeats have one")
+        return self
+
+
+class GateBlock(Block):
+    """Every rule that is declared must hold."""
+
+    alpha: float = Field(gt=0, lt=0.5)
+    bootstrap_rounds: int = Field(ge=200)
+    min_clusters: int = Field(ge=5)
+    against_champion: list[Rule] = Field(min_length=1)
+    against_parent: list[Rule] = Field(min_length=1)
+    against_anchor: dict[Anchor, Annotated[list[Rule], Field(min_length=1)]]
+    slices: list[SlicesRule] = Field(default_factory=list)
+    floors: list[FloorRule] = Field(default_factory=list)
+    judge_margin: float = Field(default=0.05, ge=0, le=0.5)
+    max_bytes: PositiveInt | None = None
+    budgets: list[BudgetRule] = Field(default_factory=list)
+    licences: list[str] | None = Field(default=None, min_length=1)
+    max_contamination: float | None = Field(default=None, ge=0, lt=1)
+    winner: Literal["smallest", "best"]
+
+    @model_validator(mode="after")
+    def _shares_only(self) -> GateBlock:
+        """Slices and floors are about shares: bits per character have neither a worst value nor a best."""
+        for metric in (*(item for rule in self.slices for item in rule.metrics), *self._floored()):
+            if metric.startswith("bpc_"):
+                raise ValueError(
+                    f"`{metric}` is for against_champion and its like; slices and floors are not"
+                )
+        return self
+
+    def _floored(self) -> list[str]:
+        return [floor.metric for floor in self.floors]
+
+    @property
+    def metrics(self) -> Iterator[str]:
+        """Every metric that a rule names."""
+        for rules in (self.against_champion, self.against_parent, *self.against_anchor.values()):
+            yield from (rule.metric for rule in rules)
+        for family in self.slices:
+            yield from family.metrics
+        yield from self._floored()
