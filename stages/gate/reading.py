@@ -69,7 +69,7 @@ def measures(folder: Path) -> dict[str, Any]:
 
 def bytes_on_disk(measured: dict[str, Any]) -> int | None:
     """`bytes` of measures.json; None when it is absent or no positive number."""
-    value = measured.get("bytes")
+    value: Any = measured.get("bytes")
     known = (
         isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
     )

@@ -20,8 +20,7 @@ def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str,
         "validate": OUT / "validate",
         f"evaluate/{CHAMPION}": OUT / "evaluate" / CHAMPION,
     }
-    for name in params.gate.against_anchor:
-        inputs[f"evaluate/{name}"] = OUT / "evaluate" / name
+    inputs |= {f"evaluate/{name}": OUT / "evaluate" / name for name in params.gate.against_anchor}
     for name in params.candidates:
         for stage in ("evaluate", "judge", "measure", "quantize"):
             inputs[f"{stage}/{name}"] = OUT / stage / name

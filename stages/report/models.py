@@ -52,6 +52,7 @@ class Model:
     judge: dict[str, Any] | None
     measures: dict[str, Any] | None
     winner: bool = False
+    passport: dict[str, Any] | None = None
     gaps: list[str] = field(default_factory=list)
 
     @property
@@ -154,6 +155,8 @@ def _read(name: str, decision: dict[str, Any], root: dict[str, Path]) -> Model:
         return None
 
     scores, measures = get("evaluate", "scores.json"), get("measure", "measures.json")
+    # A judge that was never asked has none; then the summary says why.
+    passport = root["judge"] / name / "passport.json"
     judge = None if name == CHAMPION else get("judge", "summary.json")
     if scores and scores.get("total", {}).get("missing"):
         gaps.append(f"{name}: not in the total: {', '.join(scores['total']['missing'])}")
@@ -164,7 +167,9 @@ def _read(name: str, decision: dict[str, Any], root: dict[str, Path]) -> Model:
     entry = decision["champion"] if name == CHAMPION else decision["candidates"].get(name, {})
     if name != CHAMPION and not entry:
         gaps.append(f"{name}: the gate has given no verdict")
-    return Model(name, entry, scores, judge, measures, decision.get("winner") == name, gaps)
+    winner = decision.get("winner") == name
+    examined = dict(read_json(passport)) if passport.is_file() else None
+    return Model(name, entry, scores, judge, measures, winner, examined, gaps)
 
 
 def shared_prompt(models: Sequence[Model]) -> str | None:

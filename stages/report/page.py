@@ -184,6 +184,36 @@ class Page:
         judge = model.judge or {}
         return estimate({"value": judge.get("accuracy"), "ci": judge.get("accuracy_ci")})
 
+    @staticmethod
+    def passport(model: Model) -> str | None:
+        """Whether the judge of this candidate's answers has a valid passport, and by whose truth."""
+        found = model.passport
+        if found is None:
+            return None
+        if found.get("valid") is not True:
+            return f"no valid passport: {'; '.join(found.get('reasons') or ['no reason given'])}"
+        return f"valid passport, by {found.get('pairs')} pairs labelled by {found.get('truth')}"
+
+    @staticmethod
+    def rule(check: dict[str, Any]) -> str:
+        """What a check is about: `non-inferiority of total to champion`, `floor of truth`."""
+        about = "" if check["metric"] in ("bytes", check["rule"]) else f" of {check['metric']}"
+        against = check.get("against")
+        return f"{check['rule'].replace('_', ' ')}{about}{f', {against}' if against else ''}"
+
+    @staticmethod
+    def power(model: Model) -> str | None:
+        """How likely an equal model would have held every comparison; None where nobody knows."""
+        bounds = model.decision.get("equal_passes_all")
+        if not bounds:
+            return None
+        low, high = (f"{100 * value:.0f} %" for value in bounds)
+        chance = low if low == high else f"between {low} and {high}"
+        return (
+            "The probability that a model exactly as good, and as different item by item, holds every "
+            f"comparison is {chance}."
+        )
+
     def digest(self, model: Model) -> str | None:
         """Digest of the weights of `model`."""
         if model.champion:

@@ -90,6 +90,7 @@ def build(root: Path) -> None:
         write_json(out / "measure" / name / "measures.json", measures(model))
         if name != "champion":
             write_json(out / "judge" / name / "summary.json", judge(name, model))
+            write_json(out / "judge" / name / "passport.json", passport(name))
             write_json(out / "quantize" / name / "gorn.json", manifest("quantize", name))
     write_json(out / "gate" / "decision.json", decision())
     write_json(out / "pretrain" / "training.json", training())
@@ -190,6 +191,12 @@ def judge(name: str, model: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
+def passport(name: str) -> dict[str, Any]:
+    valid = name != "adapt-ternary"
+    reasons = [] if valid else ["accuracy 0.52 is not above 0.65"]
+    return {"schema": 1, "truth": "generator", "pairs": 120, "valid": valid, "reasons": reasons}
+
+
 def check(
     rule: str,
     against: str | None,
@@ -211,6 +218,8 @@ def check(
         "clusters": 1080,
         "verdict": "pass" if ok else "fail",
         "text": text,
+        "power": {"visible": 0.031, "equal_passes": 0.42, "clusters": 2400, "items": 2933},
+        "plan": f"{metric}: 1,320 items in 1,080 clusters can see a margin of 0.031 (power 0.8)",
     }
 
 
@@ -272,12 +281,14 @@ def decision() -> dict[str, Any]:
             "parent": None if name == "adapt-bf16" else "adapt-bf16",
             "reasons": held or [f"holds all {len(found)} rules", *(item["text"] for item in found)],
             "checks": found,
+            "judge": {"votes": name != "adapt-ternary", "reason": ""},
+            "equal_passes_all": [0.42, 0.61],
         }
     candidates["adapt-ternary"]["reasons"].append(
         "the judge does not vote: position consistency 0.71 is below 0.80"
     )
     return {
-        "schema": 1,
+        "schema": 2,
         "champion": {"version": None, "digest": None, "compared": "c" * 64},
         "candidates": candidates,
         "winner": WINNER,

@@ -71,6 +71,21 @@ def test_the_decision_and_every_reason_are_on_the_page(finished: Project) -> Non
     assert "1 of" not in text and "2 pass, 2 fail." in text
 
 
+def test_every_rule_tells_what_its_items_can_see_and_the_judge_shows_its_passport(finished: Project) -> None:
+    for name in ("report.html", "report.md"):
+        text = parsed(finished.read(name)).text
+        assert text.count("can see a margin of 0.031 (power 0.8)") == sum(
+            len(entry["checks"]) for entry in fake.decision()["candidates"].values()
+        )
+        assert "non-inferiority of bpc_ru, adapt-bf16" in text
+        assert text.count("holds every comparison is between 42 % and 61 %") == 4
+        assert "valid passport, by 120 pairs labelled by generator" in text
+        assert "no valid passport: accuracy 0.52 is not above 0.65" in text
+        assert text.index("Every rule" if name.endswith("html") else "held back") < text.index(
+            "Quality, size"
+        )
+
+
 def test_numbers_stand_beside_their_intervals(finished: Project) -> None:
     for name in ("report.html", "report.md"):
         text = parsed(finished.read(name)).text

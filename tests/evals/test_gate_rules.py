@@ -1,0 +1,292 @@
+"""Every kind of rule at the level of decide(): what holds, what does not, and what nobody knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from gate_models import CHAMPION, SILENT, model
+
+from evals.errors import EvalError
+from evals.gate.decide import Entry, Reference, Vote, decide
+from evals.gate.plan import of_all, plan
+from evals.gate.policy import Budget, Check, Floor, Policy, Rule, Slices
+from evals.gate.tables import Evaluation
+from evals.stats.noninferiority import compare
+
+POLICY = Policy((Rule("total", 0.1),), (Rule("total", 0.1),))
+BETTER = model("better", 0.8, 0.8)
+LINEAGE = {"base": {"licence": "Apache-2.0"}, "data": {"world-ru": ["CC0-1.0"]}}
+MEASURES = {
+    "peak_rss_bytes": 500_000_000,
+    "prompts": {"512": {"latency_ms": {"p50": 100.0, "p95": 180.0, "ci": [95.0, 120.0]}}},
+}
+
+
+def judged(
+    candidate: Evaluation = BETTER, reference: Reference | None = None, **rules: Any
+) -> dict[str, Any]:
+    """The decision's entry of one candidate under `rules` beside an easy one."""
+    entry = Entry(candidate, None, 1000, SILENT, MEASURES, LINEAGE)
+    policy = dataclasses.replace(POLICY, **rules)
+    return dict(decide({"one": entry}, CHAMPION, policy, reference)["candidates"]["one"])
+
+
+def last(found: dict[str, Any]) -> dict[str, Any]:
+    return dict(found["checks"][-1])
+
+
+@pytest.mark.parametrize(
+    ("candidate", "margin", "expected", "said"),
+    [
+        (model("better", 0.8), 0.0, "pass", "shown to be better"),
+        (model("better", 0.8), 0.3, "fail", "not better by so much"),
+        (model("same", 0.61), 0.0, "not enough data", "better here, but not shown"),
+        (model("worse", 0.4), 0.0, "fail", "significantly worse"),
+    ],
+)
+def test_superiority_must_be_shown(candidate: Evaluation, margin: float, expected: str, said: str) -> None:
+    found = judged(candidate, against_champion=(Rule("total", margin, kind="superiority"),))
+    assert found["verdict"] == expected
+    assert said in found["checks"][0]["text"]
+    assert found["checks"][0]["rule"] == "superiority"
+
+
+def test_superiority_of_bits_is_a_fall() -> None:
+    rules = (Rule("bpc_ru", 0.1, relative=True, kind="superiority"),)
+    assert judged(model("better", 0.8, 0.8), against_champion=rules)["verdict"] == "pass"
+    assert judged(model("hardly", 0.8, 0.95), against_champion=rules)["verdict"] == "fail"
+
+
+def test_every_comparison_tells_what_its_items_can_see() -> None:
+    check = judged()["checks"][0]
+    assert 0 < check["power"]["visible"] < 0.2
+    assert "can see a margin of" in check["plan"] and "needs" in check["plan"]
+    assert check["method"] == "t"
+
+
+def test_single_right_or_wrong_items_are_planned_by_the_published_figures() -> None:
+    """10 % discordant pairs, one-sided .05, power .8: 1,546 items for two points, 247 for five."""
+    theirs = np.r_[np.ones(500), np.zeros(500)]
+    ours = np.r_[np.ones(450), np.zeros(50), np.ones(50), np.zeros(450)]
+    found = compare(ours, theirs, range(1000))
+    assert found.method == "tango"
+    assert plan(found, 0.02, 0.05).items == pytest.approx(1546, abs=4)
+    assert plan(found, 0.05, 0.05).items == pytest.approx(247, abs=2)
+    assert plan(found, 0.02, 0.05).visible == pytest.approx(0.02 * np.sqrt(1546 / 1000), rel=0.01)
+
+
+def test_a_plan_holds_what_it_promises() -> None:
+    """The margin that the items can see, seen as the rule's, needs just these clusters."""
+    values = np.random.default_rng(0).normal(0, 0.2, 300).clip(-1, 1)
+    found = compare(values, np.zeros(300), np.arange(300) // 3)
+    seen = plan(found, 0.05, 0.05).visible
+    assert seen is not None
+    again = plan(found, seen, 0.05)
+    assert again.clusters == pytest.approx(100, abs=1)
+    assert again.equal_passes == pytest.approx(0.8, abs=0.01)
+    assert again.items == 3 * (again.clusters or 0)
+
+
+def test_without_a_differing_pair_the_plan_is_that_of_none_in_so_many() -> None:
+    found = compare([1.0] * 80, [1.0] * 80, range(80))
+    assert plan(found, 0.05, 0.05).clusters == 59
+    assert plan(found, 0.05, 0.05).equal_passes == 1.0
+    assert plan(found, 0.02, 0.05).equal_passes == 0.0
+    assert plan(found, 0.0, 0.05).clusters is None
+
+
+def test_the_power_of_all_rules_is_bounded() -> None:
+    assert of_all([0.9, 0.8]) == (pytest.approx(0.7), 0.8)
+    assert of_all([0.9, None]) is None
+    low, high = judged(against_champion=(Rule("total", 0.05), Rule("cities", 0.05)))["equal_passes_all"]
+    assert 0 <= low <= high <= 1
+
+
+EMPTY = tuple(f"empty{index}" for index in range(19))
+FAMILY = Slices("tasks", ("cities", "sums"), 0.05)
+
+
+def damaged(task: str, share: float) -> Evaluation:
+    """The champion's answers, of which one task loses a share."""
+    items = CHAMPION.items.copy()
+    rows = items.index[(items["task"] == task) & (items["value"] == 1.0)]
+    items.loc[rows[: int(share * len(rows))], "value"] = 0.0
+    return dataclasses.replace(CHAMPION, name="damaged", digest="other", items=items)
+
+
+def test_a_slice_that_lost_is_found_although_the_total_holds() -> None:
+    broken = damaged("sums", 0.25)
+    found = judged(broken, against_champion=(Rule("total", 0.2),), slices=(FAMILY,))
+    verdicts = {check["metric"]: check["verdict"] for check in found["checks"]}
+    assert verdicts == {"total": "pass", "cities": "pass", "sums": "fail"}
+    assert "shown to be worse by more than 0.050 (p 0.00" in last(found)["text"]
+    assert "corrected for 2 slices" in last(found)["text"]
+    assert "a drop of" in found["checks"][1]["plan"]
+
+
+def test_one_bad_slice_among_many_may_be_luck() -> None:
+    """Lost by 3 points of 9: p is .035 alone, and no news among twenty that are looked at."""
+    alone, among = (
+        judged(damaged("sums", 0.25), against_champion=(Rule("total", 0.2),), slices=(family,))
+        for family in (Slices("one", ("sums",), 0.105), Slices("many", ("sums", *EMPTY), 0.105))
+    )
+    alarm, luck = last(alone), next(check for check in among["checks"] if check["metric"] == "sums")
+    assert alarm["verdict"] == "fail" and luck["verdict"] == "pass"
+    assert luck["p"] == pytest.approx(20 * alarm["p"])
+
+
+def test_a_slice_without_items_closes_the_gate_and_still_counts() -> None:
+    found = judged(slices=(Slices("tasks", ("cities", "poems"), 0.05),))
+    assert found["verdict"] == "fail"
+    assert "poems of better is missing" in last(found)["text"]
+    assert "corrected for 2 slices" in found["checks"][1]["text"]
+
+
+@pytest.mark.parametrize(
+    ("floor", "expected", "said"),
+    [
+        (Floor("cities", 0.5), "pass", "at or above the floor of 0.500"),
+        (Floor("cities", 0.9), "fail", "not above the floor of 0.900"),
+        (Floor("cities", 0.78), "not enough data", "too few to show more"),
+        (Floor("total", 0.6), "pass", "total 0.8"),
+        (Floor("harm", 0.5), "fail", "harm of better is missing"),
+    ],
+)
+def test_a_floor_is_held_by_the_lower_bound(floor: Floor, expected: str, said: str) -> None:
+    found = judged(floors=(floor,))
+    assert last(found)["verdict"] == expected
+    assert said in last(found)["text"]
+
+
+def test_a_floor_is_never_traded() -> None:
+    """Far better than the champion in everything, below the floor: held."""
+    assert judged(floors=(Floor("cities", 0.95),))["verdict"] == "fail"
+
+
+def test_forgetting_is_held_against_the_anchor_too() -> None:
+    """Many small steps: better than the champion, worse than the base."""
+    anchor = model("base", 0.8, 0.5)
+    rules = {"base": (Rule("bpc_ru", 0.05, relative=True),)}
+    found = judged(reference=Reference({"base": anchor}), against_anchor=rules)
+    assert [check["verdict"] for check in found["checks"]] == ["pass", "fail"]
+    assert last(found)["against"] == "base"
+    absent = judged(against_anchor=rules)
+    assert last(absent)["verdict"] == "fail"
+    assert "was not evaluated; a missing number closes the gate" in last(absent)["text"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected", "said"),
+    [
+        (Budget("latency_ms", 125.0, 512), "pass", "latency (p50, prompt of 512 tokens) 100.0 ms"),
+        (Budget("latency_ms", 110.0, 512), "fail", "at most 120.0 ms over repeats, over the budget of 110.0"),
+        (Budget("latency_ms", 181.0, 512, "p95"), "pass", "180.0 ms, within"),
+        (Budget("latency_ms", 400.0, 1), "fail", "is missing; a missing number closes the gate"),
+        (Budget("ttft_ms", 400.0, 512), "fail", "time to the first token"),
+        (Budget("peak_rss_bytes", 4e8), "fail", "500.00 MB, over the budget of 400.00 MB"),
+        (Budget("peak_device_bytes", 4e8), "fail", "is missing"),
+    ],
+)
+def test_budgets_are_absolute(budget: Budget, expected: str, said: str) -> None:
+    found = last(judged(budgets=(budget,)))
+    assert found["verdict"] == expected
+    assert said in found["text"]
+
+
+def licences(lineage: dict[str, Any]) -> dict[str, Any]:
+    policy = dataclasses.replace(POLICY, licences=("Apache-2.0", "CC0-1.0"))
+    entry = Entry(BETTER, None, 1, SILENT, MEASURES, lineage)
+    return last(decide({"one": entry}, CHAMPION, policy)["candidates"]["one"])
+
+
+@pytest.mark.parametrize(
+    ("lineage", "said"),
+    [
+        ({}, "the base, the data"),
+        ({**LINEAGE, "base": {}}, "the base"),
+        ({**LINEAGE, "base": {"licence": "Qwen-Research"}}, "the base (Qwen-Research); allowed: Apache-2.0"),
+        ({**LINEAGE, "data": {"web": ["CC0-1.0", "CC-BY-NC-4.0"]}}, "subset web (CC-BY-NC-4.0)"),
+        ({**LINEAGE, "data": {"web": []}}, "subset web"),
+        ({**LINEAGE, "student": "models/small"}, "the student models/small"),
+    ],
+)
+def test_licences_that_are_not_allowed_or_not_known_close_the_gate(
+    lineage: dict[str, Any], said: str
+) -> None:
+    found = licences(lineage)
+    assert found["verdict"] == "fail"
+    assert said in found["text"]
+
+
+def test_allowed_licences_hold() -> None:
+    assert licences({**LINEAGE, "student": "every-second-layer"})["verdict"] == "pass"
+
+
+def counts(**contaminated: int) -> dict[str, Any]:
+    return {
+        "ngram": 13,
+        "tasks": {task: {"items": 300, "contaminated": bad} for task, bad in contaminated.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "said"),
+    [
+        (counts(cities=0, sums=3), "pass", "at most 1.0 % of the items of any of 2 tasks"),
+        (counts(cities=0, sums=4), "fail", "13-grams of sums (1.3 % of its items); at most 1 % is allowed"),
+        (counts(cities=0), "fail", "contamination of sums is missing"),
+        ({**counts(), "tasks": {"cities": {"items": 0, "contaminated": 0}}}, "fail", "is missing"),
+        (None, "fail", "was not looked for"),
+    ],
+)
+def test_contamination_is_limited_for_every_scored_task(
+    found: dict[str, Any] | None, expected: str, said: str
+) -> None:
+    check = last(judged(reference=Reference(contamination=found), max_contamination=0.01))
+    assert check["verdict"] == expected
+    assert said in check["text"]
+
+
+@pytest.mark.parametrize("key", ["task_versions", "data", "shots", "precision", "batch_size"])
+def test_conditions_that_nobody_states_are_not_comparable(key: str) -> None:
+    silent = [
+        dataclasses.replace(one, conditions={k: v for k, v in one.conditions.items() if k != key})
+        for one in (BETTER, CHAMPION)
+    ]
+    entry = Entry(silent[0], None, 1, SILENT)
+    found = decide({"one": entry}, silent[1], POLICY)["candidates"]["one"]
+    assert found["verdict"] == "not comparable"
+    assert f"the conditions of better do not say {key}" in found["reasons"][0]
+
+
+def test_shares_outside_zero_and_one_are_refused() -> None:
+    wrong = model("wrong", 0.8)
+    wrong.items.loc[3, "value"] = 100.0
+    with pytest.raises(EvalError, match=r"task cities has values outside 0\.\.1"):
+        judged(wrong)
+
+
+def always_a() -> Evaluation:
+    """A model that always names the first choice: right on a quarter of the items, whatever they ask."""
+    return model("always-a", 0.25, 1.0, seed=11)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [lambda: model("random", 0.25, 8.0, seed=9), lambda: model("swapped", 0.1, 20.0, seed=5), always_a],
+    ids=["random weights", "swapped tokenizer", "always A"],
+)
+def test_planted_regressions_are_never_promoted(planted: Callable[[], Evaluation]) -> None:
+    policy = dataclasses.replace(POLICY, slices=(FAMILY,), floors=(Floor("total", 0.3),), winner="best")
+    judge = Vote(True, "", [0.9] * 100, [str(index) for index in range(100)])
+    decision = decide({"planted": Entry(planted(), None, 1, judge)}, CHAMPION, policy)
+    assert decision["winner"] is None
+    assert decision["candidates"]["planted"]["verdict"] == "fail"
+
+
+def test_a_check_is_plain_json() -> None:
+    assert set(judged()["checks"][0]) == set(Check("r", None, "m", None, "pass", "t").as_json())
