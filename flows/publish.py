@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows import source, versions
+from flows import judging, source, versions
 from flows.registry import Registry, file_lock
 from flows.results import REPORTS, Cell, Results, cell_metrics, flatten, numbers
 from flows.settings import LOCK_FILE, STATE
@@ -83,6 +83,7 @@ class _Recorder:
                 self._stage(parent, stage)
             for cell in self.results.cells.values():
                 self._cell(parent, cell)
+            judging.trace_calls(self.client, self.experiment, parent)
         except BaseException:
             self.client.set_terminated(parent, "FAILED")
             raise
@@ -185,9 +186,13 @@ class _Recorder:
             [
                 folder / "evaluate" / cell.name / "scores.json",
                 folder / "judge" / cell.name / "summary.json",
+                folder / "judge" / cell.name / "passport.json",
                 folder / "measure" / cell.name / "measures.json",
             ],
         )
+        verdicts = judging.verdict_table(folder / "judge" / cell.name / "verdicts.parquet")
+        if verdicts is not None:
+            self.client.log_table(run, verdicts, judging.TABLE)
         if entry and (folder / "quantize" / cell.name).is_dir():
             read = flatten(manifest.read(folder / "quantize" / cell.name).get("params", {}))
             # The same names in every candidate, so that a comparison sets them side by side.

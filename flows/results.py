@@ -26,12 +26,13 @@ REPORTS = ("report.html", "report.md", "table.json")
 class Cell:
     """One candidate or the champion.
 
-    The JSON files of evaluate, judge and measure; empty where there is none.
+    The JSON files of evaluate, judge (summary and passport) and measure; empty where there is none.
     """
 
     name: str
     scores: dict[str, Any] = field(default_factory=dict)
     judge: dict[str, Any] = field(default_factory=dict)
+    passport: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, Any] = field(default_factory=dict)
 
 
@@ -59,7 +60,8 @@ class Results:
             {
                 "decision": self.decision,
                 "cells": {
-                    name: [cell.scores, cell.judge, cell.measures] for name, cell in self.cells.items()
+                    name: [cell.scores, cell.judge, cell.passport, cell.measures]
+                    for name, cell in self.cells.items()
                 },
                 "trainings": self.trainings,
             }
@@ -92,6 +94,7 @@ def read(out: Path = Path("out")) -> Results:
             name,
             scores=_optional(out / "evaluate" / name / "scores.json"),
             judge=_optional(out / "judge" / name / "summary.json"),
+            passport=_optional(out / "judge" / name / "passport.json"),
             measures=_optional(out / "measure" / name / "measures.json"),
         )
         for name in names
@@ -180,7 +183,7 @@ def cell_metrics(cell: Cell) -> dict[str, float]:
         )
     for language, score in cell.scores.get("bpc", {}).items():
         found.update(numbers({key: score[key] for key in ("value", "ci") if key in score}, f"bpc/{language}"))
-    wanted = ("preference", "ci", "consistency", "primacy", "accuracy", "accuracy_ci", "pairs")
+    wanted = ("preference", "ci", "consistency", "primacy", "accuracy", "accuracy_ci", "pairs", "win_rate")
     judge = {key: cell.judge[key] for key in wanted if key in cell.judge}
     if "ci" in judge:
         judge["preference_ci"] = judge.pop("ci")

@@ -149,6 +149,11 @@ def version_tags(results: Results, name: str, run: str) -> dict[str, str]:
         "run": run,
         "dvc": dvc_hash(str(results.out / "quantize" / name)),
         **{tag: f"{metrics[metric]:.4g}" for tag, metric in shown.items() if metric in metrics},
+        **{
+            f"judge_win_rate_{kind}": with_interval(rate)
+            for kind, rate in results.cells[name].judge.get("win_rate", {}).items()
+            if rate.get("value") is not None
+        },
         **source.tags(),
     }
     return {tag: str(value) for tag, value in tags.items() if value is not None}

@@ -66,6 +66,25 @@ def test_the_default_file_is_valid(root: Path) -> None:
         ("adapt.method", "magic", ["adapt", "method `magic` is not built yet"]),
         ("base.source", "local", ["base", "source `local` needs `path`"]),
         ("corpus.max_chars", 10, ["key `corpus.max_chars` is 10"]),
+        ("gate.against_champion.0.kind", "equal", ["`gate.against_champion.0.kind`", "'superiority'"]),
+        ("gate.against_anchor", {"teacher": []}, ["gate.against_anchor", "'base' or 'pretrain'"]),
+        ("gate.slices", [{"name": "x", "metrics": ["bpc_ru"], "margin": 0}], ["slices and floors are not"]),
+        ("gate.slices", [{"name": "x", "metrics": ["truth"] * 2, "margin": 0}], ["name a task twice"]),
+        ("gate.floors", [{"metric": "trut", "at_least": 0.5}], ["`trut`; did you mean `truth`?"]),
+        ("gate.floors", [{"metric": "truth", "at_least": 1.5}], ["less than 1"]),
+        ("gate.budgets", [{"measure": "latency_ms", "at_most": 1}], ["`latency_ms` needs `prompt_tokens`"]),
+        (
+            "gate.budgets",
+            [{"measure": "latency_ms", "at_most": 1, "prompt_tokens": 7}],
+            ["names prompts of 7 tokens; add them to measure.prompt_tokens"],
+        ),
+        (
+            "gate.budgets",
+            [{"measure": "load_s", "at_most": 1, "quantile": "p95"}],
+            ["`load_s` takes no `quantile`"],
+        ),
+        ("gate.licences", [], ["gate.licences", "at least 1 item"]),
+        ("gate.max_contamination", 1.5, ["gate.max_contamination", "less than 1"]),
     ],
 )
 def test_one_line_names_key_value_and_what_is_allowed(

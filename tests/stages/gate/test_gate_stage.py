@@ -28,6 +28,10 @@ CHECK_KEYS = {
     "clusters",
     "verdict",
     "text",
+    "method",
+    "p",
+    "power",
+    "plan",
 }
 
 
@@ -42,7 +46,14 @@ def write_model(folder: Path, sign: str) -> str:
 def write_evaluation(folder: Path, digest: str, accuracy: float, bits: float) -> None:
     """scores.json and items.parquet of a model that is right on `accuracy` of 400 items."""
     folder.mkdir(parents=True)
-    write_json(folder / "scores.json", {"model": {"digest": digest}, "conditions": {"shots": 0, "data": "d"}})
+    stated = {
+        "shots": 0,
+        "data": "d",
+        "batch_size": 32,
+        "precision": "fp32",
+        "task_versions": {"cities": "1"},
+    }
+    write_json(folder / "scores.json", {"model": {"digest": digest}, "conditions": stated})
     rows: list[tuple[Any, ...]] = []
     right = np.random.default_rng(0).random(400) < accuracy
     rows += [("cities", f"d{i}", f"p{i}", f"c{i}", "acc", float(right[i])) for i in range(400)]
@@ -96,6 +107,9 @@ def test_the_decision_has_the_contracted_form(params: Params, house: Path) -> No
     ternary = decision["candidates"]["adapt-ternary"]
     assert (ternary["verdict"], ternary["parent"], ternary["bytes"]) == ("fail", "adapt-bf16", 700)
     assert set(ternary["checks"][0]) == CHECK_KEYS
+    assert decision["schema"] == 2
+    assert ternary["judge"] == {"votes": False, "reason": "it is switched off"}
+    assert 0 <= ternary["equal_passes_all"][0] <= ternary["equal_passes_all"][1] <= 1
     assert any("adapt-bf16" in reason and "significantly worse" in reason for reason in ternary["reasons"])
     assert "the judge does not vote: it is switched off" in ternary["reasons"]
 
@@ -184,3 +198,58 @@ def test_no_number_of_the_decision_is_infinite_or_nan(params: Params, house: Pat
     decision = decide(params, house)
     assert decision["candidates"]["adapt-bf16"]["verdict"] == "fail"
     json.dumps(decision, allow_nan=False)
+
+
+def with_rules(params: Params, **rules: Any) -> Params:
+    """The default rules and these."""
+    block = {**params.gate.model_dump(), **rules}
+    return params.model_copy(update={"gate": type(params.gate).model_validate(block)})
+
+
+ANCHOR = {"base": [{"metric": "bpc_en", "margin": 0.05, "relative": True}]}
+
+
+def test_a_fixed_anchor_holds_what_the_champion_lets_through(params: Params, house: Path) -> None:
+    base = checkpoint.digest(house / "out/base")
+    write_evaluation(house / "out/evaluate/base", base, 0.4, 0.4)
+    found = decide(with_rules(params, against_anchor=ANCHOR), house)["candidates"]["adapt-bf16"]
+    assert found["verdict"] == "fail"
+    assert [check["against"] for check in found["checks"] if check["verdict"] == "fail"] == ["base"]
+
+
+def test_the_licences_of_the_manifest_are_held_against_the_list(params: Params, house: Path) -> None:
+    lineage = {"base": {"licence": "Apache-2.0"}, "data": {"web": ["CC-BY-NC-4.0"]}}
+    for name in ("adapt-bf16", "adapt-ternary"):
+        write_json(house / f"out/quantize/{name}/gorn.json", {"lineage": lineage})
+    strict = with_rules(params, licences=["Apache-2.0"])
+    reasons = decide(strict, house)["candidates"]["adapt-bf16"]["reasons"]
+    assert "licence not allowed: subset web (CC-BY-NC-4.0); allowed: Apache-2.0" in reasons
+    allowed = with_rules(params, licences=["Apache-2.0", "CC-BY-NC-4.0"])
+    assert decide(allowed, house)["winner"] == "adapt-bf16"
+
+
+def test_contamination_is_read_from_validate(params: Params, house: Path) -> None:
+    strict = with_rules(params, max_contamination=0.0)
+    assert decide(strict, house)["winner"] is None
+    counts = {"cities": {"items": 400, "contaminated": 0, "examples": []}}
+    write_json(house / "out/validate/contamination.json", {"ngram": 13, "tasks": counts})
+    assert decide(strict, house)["winner"] == "adapt-bf16"
+    counts["cities"]["contaminated"] = 1
+    write_json(house / "out/validate/contamination.json", {"ngram": 13, "tasks": counts})
+    assert decide(strict, house)["winner"] is None
+
+
+def test_budgets_are_read_from_the_measures(params: Params, house: Path) -> None:
+    budget = with_rules(params, budgets=[{"measure": "peak_rss_bytes", "at_most": 1e9}])
+    assert decide(budget, house)["winner"] is None
+    for name in ("adapt-bf16", "adapt-ternary"):
+        write_json(house / f"out/measure/{name}/measures.json", {"bytes": 1000, "peak_rss_bytes": 10**8})
+    assert decide(budget, house)["winner"] == "adapt-bf16"
+
+
+def test_models_scored_on_different_items_are_not_compared(params: Params, house: Path) -> None:
+    items = house / "out/evaluate/adapt-bf16/items.parquet"
+    pd.read_parquet(items).iloc[1:].to_parquet(items)
+    found = decide(params, house)["candidates"]["adapt-bf16"]
+    assert found["verdict"] == "not comparable"
+    assert "1 of 400 items of cities were scored for one of the two models" in found["reasons"][0]
