@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from evals.gate.words import size
 from flows import graph
-from stages.common.params import load
+from flows.settings import DECISION_FILE
+from stages.common.atomic import read_json
+from stages.common.params import Params, load
 from stages.common.plan import Row, plan
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 # Of the speed of a big matrix product, what a training step reaches. Two CPU cores: 10 to 13 k tokens/s
 # of a 1.05 M-parameter model in fp32 (6 FLOP each) beside a product at 165 GFLOP/s; bigger ones come nearer.
 EFFICIENCY = 0.45
-UNKNOWN, CANDIDATE = "-", "quantize "
+UNKNOWN, CANDIDATE, PARENT = "-", "quantize ", "parent"
 
 
 def matrix_speed(threads: int, device: str, rounds: int = 200) -> float:
@@ -96,6 +98,56 @@ def show(force: bool) -> None:
         console.print(
             f"The base `{params.base.path}` is not on this machine yet, so its trainings cannot be planned."
         )
+
+    console.print(_gate(params))
+
+
+def _gate(params: Params) -> Table:
+    """What the margins of the gate ask for: by the spread of the last decision, else at an assumed one."""
+    from rich.table import Table
+
+    from evals.gate.plan import DISCORDANCE, POWER, beforehand
+
+    known = _last_plans() if DECISION_FILE.is_file() else {}
+    title = f"Gate: what an equal model needs, to pass with a power of {POWER:g}"
+    table = Table(
+        "rule", "margin", "items it needs", "there at the last run", title=title, title_justify="left"
+    )
+    for against, rule in _rules(params):
+        share = rule.relative or not rule.metric.startswith("bpc_")
+        margin = f"{100 * rule.margin:g} %" if share else f"{rule.margin:g}"
+        needed, there = known.get((against, rule.metric), (None, None))
+        words = UNKNOWN if needed is None else f"{needed:,}"
+        if there is None and not rule.metric.startswith("bpc_") and rule.kind == "non-inferiority":
+            items = beforehand(rule.margin, params.gate.alpha)
+            words = UNKNOWN if items is None else f"{items:,} if {DISCORDANCE:.0%} differ"
+        seen = UNKNOWN if there is None else f"{there:,}"
+        table.add_row(f"{rule.kind} of {rule.metric}, {against}", margin, words, seen)
+    return table
+
+
+def _rules(params: Params) -> Iterator[tuple[str, Any]]:
+    for against, rules in (
+        ("champion", params.gate.against_champion),
+        (PARENT, params.gate.against_parent),
+        *params.gate.against_anchor.items(),
+    ):
+        yield from ((against, rule) for rule in rules)
+
+
+def _last_plans() -> dict[tuple[str, str], tuple[int | None, int]]:
+    """Items needed, at most over the candidates, and items there, by what was compared with and metric."""
+    found: dict[tuple[str, str], tuple[int | None, int]] = {}
+    for entry in read_json(DECISION_FILE)["candidates"].values():
+        for check in entry["checks"]:
+            against = PARENT if check["against"] == entry["parent"] else check["against"]
+            if not check.get("power") or "items" not in check["power"]:
+                continue
+            key, needed = (against, check["metric"]), check["power"]["items"]
+            before = found.get(key, (None, 0))[0]
+            known = [value for value in (before, needed) if value is not None]
+            found[key] = (max(known, default=None), check["n"])
+    return found
 
 
 def _trainings(rows: Sequence[Row], available: int) -> Table:

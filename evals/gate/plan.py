@@ -17,6 +17,7 @@ from evals.stats.intervals import Difference
 from evals.stats.noninferiority import MIN_CLUSTERS, Comparison
 
 POWER = 0.8
+DISCORDANCE = 0.1
 Compared = Comparison | Difference
 
 
@@ -99,6 +100,16 @@ def _least(reached: Any, scale: float) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) >= POWER else (middle, high)
     return high
+
+
+def beforehand(margin: float, alpha: float, discordance: float = DISCORDANCE) -> int | None:
+    """Single right/wrong items that an equal model needs for `margin`, before anything is known of a spread.
+
+    `discordance` is the share of items on which exactly one model is right. None for a margin of zero.
+    """
+    return (
+        power.required_items(margin, power.discordant_sd(discordance), alpha, POWER) if margin > 0 else None
+    )
 
 
 def of_all(passes: Iterable[float | None]) -> tuple[float, float] | None:

@@ -1,16 +1,26 @@
 """Synthetic promotions: how often the gate's tests let a model through that is worse by exactly the margin.
 
-A false promotion rate holds when it is at most alpha plus three Monte Carlo errors.
+A false promotion rate holds when it is at most alpha plus three Monte Carlo errors. Thousands of samples are
+tested at once by the functions that `evals.gate` calls; some of each setting go through the gate's own rule,
+with tables of items, and must get the same verdict.
 """
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
+from evals.gate.policy import TOTAL, Policy, Rule
+from evals.gate.rules import check
+from evals.gate.tables import COLUMNS, STATED, Evaluation
 from evals.stats import binary, noninferiority, power, sequential
 from evals.stats.inputs import Bools, Floats, normal_quantile
 from tests.proof.common import piece, write_result
@@ -18,6 +28,10 @@ from tests.proof.common import piece, write_result
 CLAIM = "promotions"
 ALPHA = 0.05
 BLOCK = 500
+ROUNDS = 10_000
+BOOTSTRAP = 500  # rounds of the bootstrap where the t test does not apply
+THROUGH_THE_GATE = 10  # samples of each setting
+PROCESSES = "GORN_PROOF_PROCESSES"
 
 
 @dataclass(frozen=True)
@@ -74,60 +88,108 @@ STRESS = [
 PLANNED_POWER = ((0.05, 0.02), (0.1, 0.02), (0.1, 0.05), (0.3, 0.05))  # discordance, margin
 CORRELATIONS = (0.0, 0.1, 0.3)
 CONJUNCTIONS = ((2, 0.0, 200), (4, 0.5, 200))  # tests, their correlation, items
+FAMILIES = ((5, 200), (20, 200), (20, 1000))  # slices, items of each
 OUTCOMES: tuple[Literal["binary", "graded", "games"], ...] = ("binary", "graded", "games")
 
 
-def measure() -> None:
-    """Every setting at 10,000 promotions, each a piece."""
+Job = Callable[[], dict[str, Any]]
+
+
+def jobs(rounds: int = ROUNDS) -> dict[str, dict[str, Job]]:
+    """Every piece by the part of the result that it belongs to and by its name."""
+    settings = {"single": SINGLE, "clustered": CLUSTERED, "stress": STRESS}
     null = {
-        kind: [
-            piece(CLAIM, setting.name, lambda setting=setting: promotions(setting)) for setting in settings
-        ]
-        for kind, settings in (("single", SINGLE), ("clustered", CLUSTERED), ("stress", STRESS))
+        kind: {setting.name: partial(promotions, setting, rounds) for setting in chosen}
+        for kind, chosen in settings.items()
     }
-    planned = [
-        piece(CLAIM, f"power-{share:g}-{margin:g}", lambda at=(share, margin): planned_power(*at))
+    planned: dict[str, Job] = {
+        f"power-{share:g}-{margin:g}": partial(planned_power, share, margin, rounds)
         for share, margin in PLANNED_POWER
-    ] + [
-        piece(CLAIM, f"power-clusters-{rho:g}", lambda rho=rho: planned_clusters(rho)) for rho in CORRELATIONS
-    ]
-    joint = [
-        piece(CLAIM, f"conjunction-{tests}-{rho:g}", lambda at=(tests, rho, items): conjunction(*at))
-        for tests, rho, items in CONJUNCTIONS
-    ]
-    early = [
-        piece(CLAIM, f"sequential-{outcome}", lambda outcome=outcome: stopped_early(outcome))
-        for outcome in OUTCOMES
-    ]
-    found = {"null": null, "power": planned, "conjunctions": joint, "sequential": early}
-    write_result(CLAIM, {"alpha": ALPHA, **found})
+    }
+    planned |= {
+        f"power-clusters-{rho:g}": partial(planned_clusters, rho, 0.05, rounds) for rho in CORRELATIONS
+    }
+    return {
+        **null,
+        "power": planned,
+        "conjunctions": {
+            f"conjunction-{tests}-{rho:g}": partial(conjunction, tests, rho, items, rounds)
+            for tests, rho, items in CONJUNCTIONS
+        },
+        "families": {
+            f"family-{slices}-{items}": partial(false_alarms, slices, items, rounds)
+            for slices, items in FAMILIES
+        },
+        "sequential": {
+            f"sequential-{outcome}": partial(stopped_early, outcome, 1000, rounds) for outcome in OUTCOMES
+        },
+    }
 
 
-def promotions(setting: Setting, rounds: int = 10_000, seed: int = 0) -> dict[str, Any]:
-    """The share of `rounds` synthetic candidates that are shown to be not worse by the margin."""
-    generator, passed, done = np.random.default_rng(seed), 0, 0
+def measure() -> None:
+    """Every setting at 10,000 promotions, each a piece, in as many processes as GORN_PROOF_PROCESSES says."""
+    parts = jobs()
+    with ProcessPoolExecutor(int(os.environ.get(PROCESSES, "1"))) as pool:
+        waiting = {
+            part: [pool.submit(piece, CLAIM, name, job) for name, job in chosen.items()]
+            for part, chosen in parts.items()
+        }
+        found: dict[str, Any] = {
+            part: [future.result() for future in futures] for part, futures in waiting.items()
+        }
+    null = {kind: found.pop(kind) for kind in ("single", "clustered", "stress")}
+    write_result(CLAIM, {"alpha": ALPHA, "null": null, **found})
+
+
+def promotions(setting: Setting, rounds: int = ROUNDS, seed: int = 0) -> dict[str, Any]:
+    """The share of `rounds` synthetic candidates that are shown to be not worse by the margin.
+
+    `otherwise` counts those of `through_the_gate` samples to which the gate's own rule gave another verdict.
+    """
+    generator, passed, done, differ = np.random.default_rng(seed), 0, 0, 0
     while done < rounds:
         count = min(BLOCK, rounds - done)
-        passed += int(_passes(setting, generator, count).sum())
+        passed_S, samples = _passes(setting, generator, count)
+        passed += int(passed_S.sum())
+        if done == 0:
+            differ = sum(
+                _at_the_gate(*sample, setting.margin) != verdict
+                for sample, verdict in zip(samples, passed_S, strict=False)
+            )
+            sent = len(samples)
         done += count
     rate = passed / rounds
     limit = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / rounds)
-    return {"name": setting.name, **asdict(setting), "rounds": rounds, "promoted": rate, "limit": limit}
+    about = {"rounds": rounds, "promoted": rate, "limit": limit}
+    return {"name": setting.name, **asdict(setting), **about, "through_the_gate": sent, "otherwise": differ}
 
 
-def _passes(setting: Setting, generator: np.random.Generator, count: int) -> Bools:
+def _at_the_gate(values: Floats, clusters: Any, margin: float) -> bool:
+    """Whether the rule of the gate passes a candidate that differs from the champion by `values` (N,)."""
+    candidate, champion = np.maximum(values, 0), np.maximum(-values, 0)
+    ours, theirs = (
+        _evaluation(name, part, clusters) for name, part in (("one", candidate), ("two", champion))
+    )
+    policy = Policy((), (), ALPHA, BOOTSTRAP, noninferiority.MIN_CLUSTERS)
+    return check(ours, theirs, "champion", Rule(TOTAL, margin), policy).verdict == "pass"
+
+
+def _evaluation(name: str, values: Floats, clusters: Any) -> Evaluation:
+    rows = [
+        ("task", f"item{index:06}", "prompt", f"cluster{cluster:06}", "acc", value)
+        for index, (value, cluster) in enumerate(zip(values, clusters, strict=True))
+    ]
+    items = pd.DataFrame(rows, columns=list(COLUMNS))
+    return Evaluation(name, name, dict.fromkeys(STATED, "equal"), items)
+
+
+Samples = list[tuple[Floats, Any]]
+
+
+def _passes(setting: Setting, generator: np.random.Generator, count: int) -> tuple[Bools, Samples]:
+    """Which of `count` samples pass; the first of them as values and clusters."""
     if setting.clusters is None and setting.outcome == "binary":
-        gained, lost = (setting.discordance + setting.gap) / 2, (setting.discordance - setting.gap) / 2
-        shares = [1 - gained - lost, gained, lost]
-        tables, back = np.unique(
-            generator.multinomial(setting.items, shares, count), axis=0, return_inverse=True
-        )
-        found = [
-            binary.lower_bound(binary.PairedCounts(int(rest), int(won), int(lost_), 0), ALPHA)
-            > -setting.margin
-            for rest, won, lost_ in tables
-        ]
-        return np.asarray(found)[back.ravel()]
+        return _single_passes(setting, generator, count)
     size_SK = _sizes(setting, generator, count)
     value_SKM = _values(setting, generator, (*size_SK.shape, int(size_SK.max())))
     there_SKM = np.arange(value_SKM.shape[2]) < size_SK[..., None]
@@ -135,14 +197,50 @@ def _passes(setting: Setting, generator: np.random.Generator, count: int) -> Boo
     total_S1 = size_SK.sum(1, keepdims=True)
     bound_S, _ = noninferiority.lower_bounds(value_SKM.sum(2) / total_S1, size_SK / total_S1, alpha=ALPHA)
     passed_S = bound_S > -setting.margin
+
+    def sample(row: int) -> tuple[Floats, Any]:
+        there_KM, names_K1 = there_SKM[row], np.arange(size_SK.shape[1])[:, None]
+        return value_SKM[row][there_KM].clip(-1, 1), np.broadcast_to(names_K1, there_KM.shape)[there_KM]
+
     for row in np.flatnonzero(~np.isfinite(bound_S)):
         # Where the t test does not apply, the whole comparison runs, with its bootstrap.
-        there_KM, names_KM = there_SKM[row], np.arange(size_SK.shape[1])[:, None]
-        clusters = np.broadcast_to(names_KM, there_KM.shape)[there_KM]
-        values = value_SKM[row][there_KM]
-        compared = noninferiority.compare(values, np.zeros(len(values)), clusters, alpha=ALPHA, rounds=500)
+        values, clusters = sample(int(row))
+        zeros = np.zeros(len(values))
+        compared = noninferiority.compare(values, zeros, clusters, alpha=ALPHA, rounds=BOOTSTRAP)
         passed_S[row] = compared.not_worse(setting.margin)
-    return passed_S
+    return passed_S, [sample(row) for row in range(min(THROUGH_THE_GATE, count))]
+
+
+def _single_passes(setting: Setting, generator: np.random.Generator, count: int) -> tuple[Bools, Samples]:
+    gained, lost = (setting.discordance + setting.gap) / 2, (setting.discordance - setting.gap) / 2
+    drawn_S3 = generator.multinomial(setting.items, [1 - gained - lost, gained, lost], count)
+    tables, back = np.unique(drawn_S3, axis=0, return_inverse=True)
+    found = [
+        binary.lower_bound(binary.PairedCounts(int(rest), int(won), int(lost_), 0), ALPHA) > -setting.margin
+        for rest, won, lost_ in tables
+    ]
+    samples = [
+        (np.repeat([0.0, 1.0, -1.0], row), np.arange(setting.items)) for row in drawn_S3[:THROUGH_THE_GATE]
+    ]
+    return np.asarray(found)[back.ravel()], samples
+
+
+def false_alarms(slices: int, items: int, rounds: int = ROUNDS, seed: int = 0) -> dict[str, Any]:
+    """How often Holm's correction holds back a model that is equal in every one of `slices` slices.
+
+    Where all are equal, Holm rejects something exactly when the least p-value is at most alpha / slices. The
+    right/wrong items differ in a tenth of the pairs, and the margin is none.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(items, [0.9, 0.05, 0.05], (rounds, slices))
+    tables, back = np.unique(drawn.reshape(-1, 3), axis=0, return_inverse=True)
+    worse = [
+        binary.lower_bound(binary.PairedCounts(int(rest), int(lost), int(won), 0), ALPHA / slices) > 0
+        for rest, won, lost in tables
+    ]
+    held = np.asarray(worse)[back.ravel()].reshape(rounds, slices).any(1)
+    limit = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / rounds)
+    return {"slices": slices, "items": items, "rounds": rounds, "held": float(held.mean()), "limit": limit}
 
 
 def _sizes(setting: Setting, generator: np.random.Generator, count: int) -> Floats:
@@ -174,7 +272,7 @@ def _values(setting: Setting, generator: np.random.Generator, shape: tuple[int, 
     return np.where(z_SKM < low, -1.0, np.where(z_SKM > high, 1.0, 0.0))
 
 
-def planned_power(discordance: float, margin: float, rounds: int = 10_000, seed: int = 0) -> dict[str, Any]:
+def planned_power(discordance: float, margin: float, rounds: int = ROUNDS, seed: int = 0) -> dict[str, Any]:
     """Planned items for a power of .8, and the power that the test of unclustered binary items then has."""
     items = power.required_items(margin, power.discordant_sd(discordance))
     setting = Setting("binary", None, items, discordance=discordance, margin=margin, gap=0.0)
@@ -182,7 +280,7 @@ def planned_power(discordance: float, margin: float, rounds: int = 10_000, seed:
 
 
 def planned_clusters(
-    correlation: float, margin: float = 0.05, rounds: int = 10_000, seed: int = 0
+    correlation: float, margin: float = 0.05, rounds: int = ROUNDS, seed: int = 0
 ) -> dict[str, Any]:
     """Planned clusters of 8 graded items for a power of .8, and the power that the cluster test then has."""
     clusters = power.required_clusters(8, margin, 0.3, correlation)
@@ -191,7 +289,7 @@ def planned_clusters(
 
 
 def conjunction(
-    tests: int, correlation: float, items: int, rounds: int = 10_000, seed: int = 0
+    tests: int, correlation: float, items: int, rounds: int = ROUNDS, seed: int = 0
 ) -> dict[str, Any]:
     """Power of `tests` graded tests that must all pass, equally correlated: planned, bounds, and found."""
     generator = np.random.default_rng(seed)
@@ -220,7 +318,7 @@ def conjunction(
 
 
 def stopped_early(
-    outcome: Literal["binary", "graded", "games"], looks: int = 1000, rounds: int = 10_000, seed: int = 0
+    outcome: Literal["binary", "graded", "games"], looks: int = 1000, rounds: int = ROUNDS, seed: int = 0
 ) -> dict[str, Any]:
     """How often a sequential test, looked at after every item, is ever wrong under its null hypothesis."""
     generator, wrong, done, margin = np.random.default_rng(seed), 0, 0, 0.1

@@ -193,10 +193,11 @@ def _promotions(found: dict[str, Any]) -> str:
     power = ", ".join(f"{row['promoted']:.3f}" for row in found["power"])
     joint = ", ".join(f"{row['found']:.3f} (planned {row['planned']:.3f})" for row in found["conjunctions"])
     early = ", ".join(f"{row['outcome']} {row['wrong']:.2%}" for row in found["sequential"])
+    alarms = ", ".join(f"{row['slices']} slices {row['held']:.2%}" for row in found["families"])
     return (
         f"false promotions at the margin, alpha {found['alpha']:.0%}: {'; '.join(rates)}<br>"
         f"power where .8 was planned: {power}; of conjunctions: {joint}; sequential, wrong at any "
-        f"look: {early}"
+        f"look: {early}; equal models held by a slice: {alarms}"
     )
 
 
