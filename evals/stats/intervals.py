@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evals.errors import EvalError
-from evals.stats.inputs import Floats, finite, normal_quantile
+from evals.stats.inputs import Floats, finite
 
 Bounds = tuple[float, float]
 UNIT: Bounds = (0.0, 1.0)
@@ -185,24 +185,6 @@ def relative_rise(
     candidate_N, other_N = finite("candidate", candidate), _positive(other)
     sums = _sums(candidate_N - other_N, other_N, clusters, None)
     return _difference(sums, alpha, rounds, seed, None, _mean_of_ratios)
-
-
-def required_clusters(
-    difference: Difference, margin: float, alpha: float = 0.05, power: float = 0.8
-) -> int | None:
-    """Clusters that show with `power` that an equal model is within `margin`: (z_a+z_b)^2 Var / margin^2.
-
-    The variance is that of `difference`. None for a zero margin, which no equal model can be sure to pass.
-    """
-    if margin <= 0:
-        return None
-    if difference.se == 0:
-        # Where no pair differs, the bound comes from the number of clusters alone and falls as 1 / clusters.
-        width = difference.mean - difference.lower
-        return max(1, math.ceil(difference.clusters * width / margin)) if math.isfinite(width) else None
-    variance = difference.se**2 * difference.clusters
-    z = normal_quantile(1 - alpha) + normal_quantile(power)
-    return max(1, math.ceil(z * z * variance / margin**2))
 
 
 def _pairs(candidate: ArrayLike, other: ArrayLike) -> tuple[Floats, Floats]:

@@ -138,7 +138,7 @@ def decision(root: Path, winner: str | None, champion: dict[str, Any]) -> dict[s
     }
     reason = "the smallest that passed" if winner else "no candidate passed"
     return {
-        "schema": 1,
+        "schema": 2,
         "champion": judged,
         "candidates": entries,
         "winner": winner,

@@ -281,12 +281,36 @@ def test_the_plan_takes_a_vocabulary_that_is_too_large_for_the_judge(
     larger = {**bootstrap.model_dump(), "parameters": 20_000_000}
     changes = {"tokens": {"vocab_size": 32_000}, "base": {"bootstrap": larger}}
     shown_plan(root, monkeypatch, changes)
-    told = capsys.readouterr().out
+    told = capsys.readouterr().out.partition("Gate:")[0]
     lines = {line.split()[1]: line for line in told.splitlines() if line.startswith("│")}
     assert list(lines) == ["base", "pretrain", "adapt", "distill", "judge_model"]
     assert ["(too much)" in line for line in lines.values()] == [True, True, False, True, False]
     assert all("about" in line for line in lines.values())
     assert "Weights of the candidates: adapt-bf16 " in told
+
+
+def test_the_plan_says_how_many_items_the_margins_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published figures before anything is known; afterwards what the last decision saw, at most."""
+    params = load(fakes.REPO / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+
+    def shown() -> list[tuple[str, str, str]]:
+        table = plan._gate(params)
+        rule, _, needed, there = (list(column.cells) for column in table.columns)
+        return list(zip(map(str, rule), map(str, needed), map(str, there), strict=True))
+
+    rows = shown()
+    assert rows[0] == ("non-inferiority of total, champion", "1,546 if 10% differ", "-")
+    assert rows[1][1:] == ("-", "-")
+    total = {"metric": "total", "against": "champion", "n": 2420}
+    entries = {
+        name: {"parent": None, "checks": [{**total, "power": {"items": items}}, {**total, "power": None}]}
+        for name, items in (("a", 900), ("b", 3000), ("c", None))
+    }
+    fakes.write(tmp_path / "out/gate/decision.json", {"candidates": entries})
+    assert shown()[0][1:] == ("3,000", "2,420")
 
 
 def test_the_plan_of_a_base_that_is_not_here_has_gaps(

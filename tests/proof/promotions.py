@@ -98,7 +98,7 @@ Job = Callable[[], dict[str, Any]]
 def jobs(rounds: int = ROUNDS) -> dict[str, dict[str, Job]]:
     """Every piece by the part of the result that it belongs to and by its name."""
     settings = {"single": SINGLE, "clustered": CLUSTERED, "stress": STRESS}
-    null = {
+    null: dict[str, dict[str, Job]] = {
         kind: {setting.name: partial(promotions, setting, rounds) for setting in chosen}
         for kind, chosen in settings.items()
     }

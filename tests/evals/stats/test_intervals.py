@@ -139,14 +139,6 @@ def test_bounds_cover_bits_per_character_of_few_documents() -> None:
     assert covered / 300 >= 0.89
 
 
-def test_required_clusters_is_the_power_formula() -> None:
-    """One-sided 0.05, power 0.8, 10 % discordant pairs: 2 points need 1,546 items, 5 points 247."""
-    difference = intervals.Difference(0, -0.1, 0.1, math.sqrt(0.1 / 500), 500, 500)
-    assert intervals.required_clusters(difference, 0.02) == pytest.approx(1546, abs=1)
-    assert intervals.required_clusters(difference, 0.05) == pytest.approx(248, abs=1)
-    assert intervals.required_clusters(difference, 0.0) is None
-
-
 def test_one_cluster_without_bounds_says_that_nothing_is_known() -> None:
     interval = intervals.cluster_interval([3.0, 4.0], ["a", "a"])
     assert interval.pair() == [None, None]
