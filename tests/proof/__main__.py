@@ -25,6 +25,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     environment.use_allocator()
+    environment.quiet()
     for claim in arguments.claims or CLAIMS:
         if claim not in CLAIMS:
             parser.error(f"unknown claim `{claim}`; there are {', '.join(CLAIMS)}")

@@ -149,7 +149,7 @@ def _judged(rows: list[dict[str, Any]]) -> dict[str, Any]:
     trusted = {
         row["plan"]: {
             str(seeds): row["predicted"] * seeds / sum(row["by_seed"][:seeds]) - 1
-            for seeds in (SIGN_SEEDS, PLANNED_SEEDS)
+            for seeds in sorted({SIGN_SEEDS, len(row["by_seed"])})
         }
         for row in planned
         if low <= row["bits"] <= high and row["plan"] in clear

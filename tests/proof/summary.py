@@ -201,6 +201,30 @@ def _promotions(found: dict[str, Any]) -> str:
     )
 
 
+def _mera_golden(found: dict[str, Any]) -> str:
+    parts = []
+    for key, unit in (("prompts", "rows"), ("metrics", "values")):
+        items = found[key].values()
+        parts.append(f"{key}: {sum(i['equal'] for i in items)} of {sum(i[unit] for i in items)} equal")
+    alphas = found["krippendorff_alpha"]
+    near = sum(round(item["alpha"], 3) == item["published"] for item in alphas.values())
+    return (
+        f"{'; '.join(parts)}; Krippendorff's alpha of the votes as published in {near} of {len(alphas)} tasks"
+    )
+
+
+def _preferences(found: dict[str, Any]) -> str:
+    judges, games = found["length_control"], found["bradley_terry"]
+    return (
+        f"{len(judges)} simulated judges, {found['runs']} runs each: raw win rates off by up to "
+        f"{max(abs(j['raw_bias']) for j in judges):.3f}, length-controlled by "
+        f"{max(abs(j['controlled_bias']) for j in judges):.3f}; 95 % intervals hold the truth in "
+        f"{min(j['coverage'] for j in judges):.1%} to {max(j['coverage'] for j in judges):.1%}. "
+        f"Bradley-Terry: greatest bias {max(abs(bias) for row in games for bias in row['bias']):.3f} logits, "
+        f"intervals hold the truth in {min(row['coverage'] for row in games):.1%} or more"
+    )
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -215,5 +239,7 @@ SENTENCES = {
     "streaming": _streaming,
     "allocation": _allocation,
     "ternary": _ternary,
+    "mera_golden": _mera_golden,
+    "preferences": _preferences,
     "promotions": _promotions,
 }
