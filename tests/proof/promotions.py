@@ -127,7 +127,10 @@ def jobs(rounds: int = ROUNDS) -> dict[str, dict[str, Job]]:
 
 
 def measure() -> None:
-    """Every setting at 10,000 promotions, each a piece, in as many processes as GORN_PROOF_PROCESSES says."""
+    """Every setting at 10,000 promotions, each a piece; ten minutes of one core.
+
+    GORN_PROOF_PROCESSES says how many processes share them.
+    """
     parts = jobs()
     with ProcessPoolExecutor(int(os.environ.get(PROCESSES, "1"))) as pool:
         waiting = {
@@ -294,7 +297,7 @@ def conjunction(
     """Power of `tests` graded tests that must all pass, equally correlated: planned, bounds, and found."""
     generator = np.random.default_rng(seed)
     margin, sd = 0.05, 0.3
-    single = power.achieved_power(items, margin, sd)
+    single = power.clustered_power(items, 1, margin, sd, 0.0)
     matrix = np.full((tests, tests), correlation) + (1 - correlation) * np.eye(tests)
     root = np.linalg.cholesky(matrix)
     weights_SK, passed, done = np.full((BLOCK, items), 1 / items), 0, 0
