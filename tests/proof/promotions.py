@@ -149,14 +149,15 @@ def promotions(setting: Setting, rounds: int = ROUNDS, seed: int = 0) -> dict[st
 
     `otherwise` counts those of `through_the_gate` samples to which the gate's own rule gave another verdict.
     """
-    generator, passed, done, differ = np.random.default_rng(seed), 0, 0, 0
+    generator, passed, done = np.random.default_rng(seed), 0, 0
+    sent = differ = 0
     while done < rounds:
         count = min(BLOCK, rounds - done)
         passed_S, samples = _passes(setting, generator, count)
         passed += int(passed_S.sum())
         if done == 0:
             differ = sum(
-                _at_the_gate(*sample, setting.margin) != verdict
+                _at_the_gate(*sample, setting.margin) != bool(verdict)
                 for sample, verdict in zip(samples, passed_S, strict=False)
             )
             sent = len(samples)

@@ -193,11 +193,14 @@ def _promotions(found: dict[str, Any]) -> str:
     power = ", ".join(f"{row['promoted']:.3f}" for row in found["power"])
     joint = ", ".join(f"{row['found']:.3f} (planned {row['planned']:.3f})" for row in found["conjunctions"])
     early = ", ".join(f"{row['outcome']} {row['wrong']:.2%}" for row in found["sequential"])
+    otherwise = sum(row["otherwise"] for rows in found["null"].values() for row in rows)
+    through = sum(row["through_the_gate"] for rows in found["null"].values() for row in rows)
     alarms = ", ".join(f"{row['slices']} slices {row['held']:.2%}" for row in found["families"])
     return (
         f"false promotions at the margin, alpha {found['alpha']:.0%}: {'; '.join(rates)}<br>"
         f"power where .8 was planned: {power}; of conjunctions: {joint}; sequential, wrong at any "
-        f"look: {early}; equal models held by a slice: {alarms}"
+        f"look: {early}; equal models held by a slice: {alarms}; "
+        f"{otherwise} of {through} samples got another verdict from the gate's own rule"
     )
 
 

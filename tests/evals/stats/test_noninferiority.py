@@ -49,6 +49,7 @@ def test_power_is_what_was_planned() -> None:
 
 def test_power_over_clusters_is_what_was_planned() -> None:
     found = planned_clusters(0.1, 0.05, ROUNDS)
+    assert (found["through_the_gate"], found["otherwise"]) == (10, 0)
     assert found["promoted"] == pytest.approx(0.8, abs=0.04)
 
 
