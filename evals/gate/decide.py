@@ -6,22 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.gate import words
+from evals.gate.judged import Vote, check_judge
 from evals.gate.policy import FAIL, PASS, Check, Policy, worst
-from evals.gate.rules import check, check_bytes, check_judge, total_of
+from evals.gate.rules import check, check_bytes, total_of
 from evals.gate.tables import Evaluation
 
 SCHEMA = 1
 CHAMPION = "champion"
-
-
-@dataclass(frozen=True)
-class Vote:
-    """What the judge said about one candidate: whether it may vote, why not, and a preference per pair."""
-
-    votes: bool
-    reason: str
-    preferences: list[float]
-    clusters: list[str]
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ def _checks(entry: Entry, entries: dict[str, Entry], champion: Evaluation, polic
         )
         checks.append(Check("winner", None, "bytes", None, FAIL, text))
     if entry.vote.votes:
-        checks.append(check_judge(entry.vote.preferences, entry.vote.clusters, policy))
+        checks.append(check_judge(entry.vote, policy))
     return checks
 
 

@@ -92,7 +92,9 @@ def read(paths: Sequence[Path]) -> list[Labelled]:
         for where, value in read_jsonl(path):
             item = _read(value, where)
             if item.pair.id in found:
-                raise EvalError(f"{where}: item {item.pair.id} is there twice; give each pair an id of its own")
+                raise EvalError(
+                    f"{where}: item {item.pair.id} is there twice; give each pair an id of its own"
+                )
             found[item.pair.id] = item
     if not found:
         raise EvalError(f"{', '.join(map(str, paths))}: no labelled pair there; correct `judge.labels`")
@@ -131,7 +133,9 @@ def of_raters(found: Labels) -> list[Labelled]:
     items: dict[str, Labelled] = {}
     for label in found.labels:
         if label.value not in get_args(Outcome):
-            raise EvalError(f"item {label.id}: labels of single answers are no pairs; export a rubric of pairs")
+            raise EvalError(
+                f"item {label.id}: labels of single answers are no pairs; export a rubric of pairs"
+            )
         told = found.texts.get(label.id)
         if told is None:
             raise EvalError(f"item {label.id}: the key of the export has no texts; export it again")

@@ -1,4 +1,4 @@
-"""Blocks from `candidates` to `promotion`: what is built, how it is judged, what may ship."""
+"""Blocks from `candidates` to `promotion`, without `judge`: what is built and measured, what may ship."""
 
 from __future__ import annotations
 
@@ -54,13 +54,6 @@ class EvaluateBlock(Block):
     bpc_characters: PositiveInt = 120_000
     bpc_window: int = Field(default=128, ge=16, le=131072)
     pairs_per_phenomenon: PositiveInt | None = 100
-
-
-class JudgeBlock(Block):
-    enabled: bool
-    model: str
-    pairs: PositiveInt
-    min_consistency: float = Field(ge=0, le=1)
 
 
 class MeasureBlock(Block):
