@@ -77,7 +77,7 @@ class Cache:
         started: float = 0.0,
         seconds: float = 0.0,
     ) -> None:
-        """Keep a finished call: the shares of its labels, None for an unparsable verdict, its words and time."""
+        """Keep a finished call: shares of its labels (None for an unparsable verdict), words and time."""
         line = {
             "judge": judge,
             "prompt": prompt,

@@ -116,8 +116,8 @@ def _read(value: Any, where: str) -> Labelled:
     allowed = get_args(Outcome)
     if not isinstance(votes, dict) or not votes or not all(vote in allowed for vote in votes.values()):
         raise EvalError(f"{where}: `votes` must map one rater or more to {', '.join(allowed)}")
-    texts = (value[name] for name in _OWN[:5])
-    return Labelled(Pair(*texts, value.get("reference")), tuple(sorted(votes.items())))
+    texts = {name: value[name] for name in _OWN[:5]}
+    return Labelled(Pair(**texts, reference=value.get("reference")), tuple(sorted(votes.items())))
 
 
 def _fields(value: dict[str, Any], names: Sequence[str], where: str) -> None:

@@ -66,7 +66,8 @@ class Measure:
     @staticmethod
     def of(found: Interval) -> Measure:
         """An interval as a measure."""
-        return Measure(found.mean, *found.pair(), found.n)
+        low, high = found.pair()
+        return Measure(found.mean, low, high, found.n)
 
     def pair(self) -> list[float | None] | None:
         """`[lo, hi]`; None where nothing was measured."""
@@ -149,7 +150,9 @@ def measure(
 
 def _taste(verdict: Verdict) -> float:
     """1 when the first-shown answer won in both orders, -1 when the second-shown did, else 0."""
-    return {("ours", "theirs"): 1.0, ("theirs", "ours"): -1.0}.get(verdict.outcomes, 0.0)  # type: ignore[call-overload]
+    if verdict.outcomes == ("ours", "theirs"):
+        return 1.0
+    return -1.0 if verdict.outcomes == ("theirs", "ours") else 0.0
 
 
 def _hit(verdict: Verdict, known: Labelled) -> float:
@@ -172,6 +175,8 @@ def _share(count: int, of: int) -> Measure:
 
 def _detected(better: Sequence[tuple[Verdict, Labelled]], side: Literal["ours", "theirs"]) -> Measure:
     right = [verdict.outcome == side for verdict, known in better if known.truth == side]
+    if not right:
+        return Measure(reason=f"there is no pair whose `{side}` is better")
     return _share(sum(right), len(right))
 
 

@@ -5,7 +5,7 @@ Three ways, the first that the evidence allows:
 - `anytime`: judging was sequential. The mean preference f has the bounds of a confidence sequence over
   clusters, valid whenever judging stopped (`evals.stats.sequential`), at half of alpha; f1 and f0, the mean
   preferences on labelled pairs whose `ours` is better and worse, have bounded bootstrap bounds at a quarter
-  each. The rate (f - f0) / (f1 - f0) is monotone in each of the three, so its bounds lie at corners of the box.
+  each. The rate (f - f0) / (f1 - f0) is monotone in each of the three: its bounds lie at corners of the box.
 - `prediction-powered`: enough of the very pairs that were judged have labels of people.
 - `corrected`: by the judge's preferences on labelled pairs (`evals.stats.correction.corrected_rate`).
 """

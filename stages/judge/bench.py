@@ -120,8 +120,8 @@ def seated(
             members.append(seat)
     # Without a judge that may vote there is nobody to compare a witness with.
     asked = witnesses if members else []
-    made = [tuple(seat.make(advance) for seat in group) for group in (members, asked)]
-    return Bench(*made, kin), left_out
+    voting, watching = (tuple(seat.make(advance) for seat in group) for group in (members, asked))
+    return Bench(voting, watching, kin), left_out
 
 
 def _lineage(folder: Path) -> dict[str, Any]:

@@ -114,9 +114,10 @@ def _examine(judges: Bench, settings: Any, truth: Sequence[Pair]) -> Examined:
     right = [(item if item.truth == "ours" else item.turned()).pair for item in better]
     planted = probes.run(judge, right) if right else []
     thresholds = [
-        passport.Threshold(name, *limit.limit, limit.source)  # type: ignore[arg-type]
+        passport.Threshold(name, kind, value, limit.source)
         for name, limit in settings.passport
         if limit is not None
+        for kind, value in limit.limits
     ]
     found = passport.Passport(
         judge.identity,

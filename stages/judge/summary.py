@@ -179,7 +179,7 @@ def self_preference(
     from evals.judge.verdicts import Verdict
     from evals.stats import preference
 
-    told = {}
+    told: dict[str, dict[str, Any]] = {}
     for name, results in witnesses.items():
         both = [
             (own, ballot.result)

@@ -70,9 +70,9 @@ class Threshold(Block):
         return self
 
     @property
-    def limit(self) -> tuple[str, float]:
-        """Which limit, and its value."""
-        return next((name, getattr(self, name)) for name in LIMITS if getattr(self, name) is not None)
+    def limits(self) -> list[tuple[Any, float]]:
+        """Each limit that is set, and its value: one."""
+        return [(name, getattr(self, name)) for name in LIMITS if getattr(self, name) is not None]
 
 
 class PassportBlock(Block):
