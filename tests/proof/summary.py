@@ -200,6 +200,20 @@ def _promotions(found: dict[str, Any]) -> str:
     )
 
 
+def _llmbar(found: dict[str, Any]) -> str:
+    told = []
+    for name, judge in found["judges"].items():
+        low, high = judge["measures"]["accuracy"]["lo"], judge["measures"]["accuracy"]["hi"]
+        figures = (
+            f"same winner {judge['consistency']:.3f}, first place {judge['first']:.3f}, second "
+            f"{judge['second']:.3f}, right {judge['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {judge['pairs']} pairs"
+        )
+        again = "as published" if judge["reproduced"] else "NOT as published"
+        verdict = "valid" if judge["valid"] else "; ".join(judge["reasons"])
+        told.append(f"{name}: {figures} ({again}). Passport: {verdict}")
+    return "<br>".join(told)
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -215,4 +229,5 @@ SENTENCES = {
     "allocation": _allocation,
     "ternary": _ternary,
     "promotions": _promotions,
+    "llmbar": _llmbar,
 }
