@@ -206,11 +206,11 @@ def _llmbar(found: dict[str, Any]) -> str:
         low, high = judge["measures"]["accuracy"]["lo"], judge["measures"]["accuracy"]["hi"]
         figures = (
             f"same winner {judge['consistency']:.3f}, first place {judge['first']:.3f}, second "
-            f"{judge['second']:.3f}, right {judge['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {judge['pairs']} pairs"
+            f"{judge['second']:.3f}, right {judge['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
         )
-        again = "as published" if judge["reproduced"] else "NOT as published"
+        again = "as in the sheet" if judge["reproduced"] else "NOT as in the sheet"
         verdict = "valid" if judge["valid"] else "; ".join(judge["reasons"])
-        told.append(f"{name}: {figures} ({again}). Passport: {verdict}")
+        told.append(f"{name}, {judge['pairs']} pairs: {figures} ({again}). Passport: {verdict}")
     return "<br>".join(told)
 
 

@@ -63,7 +63,8 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         base__source="local",
         base__path="data/model",
         evaluate__suites=["world", "data/suite"],
-        judge__model="data/model",
+        judge__judges=[{"type": "folder", "name": "mine", "path": "data/model"}],
+        judge__labels=["data/protect.jsonl"],
     )
     rows = _run(params)
     assert [(row["key"], row["path"]) for row in rows] == [
@@ -72,7 +73,8 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         ("corpus.protect.0", "data/protect.jsonl"),
         ("base.path", "data/model/config.json"),
         ("evaluate.suites.1", "data/suite/task/test.jsonl"),
-        ("judge.model", "data/model/config.json"),
+        ("judge.judges.0.path", "data/model/config.json"),
+        ("judge.labels.0", "data/protect.jsonl"),
     ]
     assert rows[0]["sha256"] == hashlib.sha256(b"a.txt").hexdigest()
     assert rows[0]["size"] == 5
@@ -86,7 +88,9 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         ({"corpus__protect": ["absent.jsonl"]}, "corpus.protect.0"),
         ({"base__source": "local", "base__path": "absent"}, "base.path"),
         ({"evaluate__suites": ["absent"]}, "evaluate.suites.0"),
-        ({"judge__model": "absent"}, "judge.model"),
+        ({"judge__judges": [{"type": "folder", "name": "x", "path": "absent"}]}, "judge.judges.0.path"),
+        ({"judge__labels": ["absent"]}, "judge.labels.0"),
+        ({"judge__rubric": "absent.yaml"}, "judge.rubric"),
         ({"distill__student": "absent"}, "distill.student"),
     ],
 )

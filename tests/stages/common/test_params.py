@@ -55,7 +55,11 @@ def test_the_default_file_is_valid(root: Path) -> None:
         ("base.bootstrap.mixx", {}, ["unknown key `base.bootstrap.mixx`; did you mean `mix`?"]),
         ("candidates.adapt-bf16.recip", "bf16", ["`candidates.adapt-bf16.recip`; did you mean `recipe`?"]),
         ("gate.against_parent.0.margn", 0, ["`gate.against_parent.0.margn`; did you mean `margin`?"]),
-        ("judge.zzz", 1, ["unknown key `judge.zzz`; allowed: enabled, min_consistency, model, pairs"]),
+        ("judge.zzz", 1, ["unknown key `judge.zzz`; allowed: enabled, families, judges, labels, pairs"]),
+        ("judge.judges.0.modell", "x", ["unknown key `judge.judges.0.modell`"]),
+        ("judge.passport.consistency.at_most", 0.9, ["`judge.passport.consistency`: a threshold has one of"]),
+        ("judge.passport.accuracy", {"at_least": 0.6}, ["key `judge.passport.accuracy.source` is missing"]),
+        ("judge.passport.accurac", {}, ["did you mean `accuracy`?"]),
         ("corpus.heldout_share", 0.7, ["key `corpus.heldout_share` is 0.7", "less than or equal to 0.5"]),
         ("seed", -1, ["key `seed` is -1", "greater than or equal to 0"]),
         ("seed", "one", ["key `seed` is 'one'", "valid integer"]),
@@ -150,7 +154,7 @@ def test_a_second_world_is_refused(values: dict[str, Any]) -> None:
     [
         ("evaluate", {"suites": ["world"]}, "`evaluate.suites: world` needs the embedded world"),
         ("evaluate", {"questions": 10}, "`evaluate.questions` needs the embedded world"),
-        ("judge", {"enabled": True}, "`judge.model: embedded` needs the embedded world"),
+        ("judge", {"enabled": True}, "`judge.judges: embedded` needs the embedded world"),
     ],
 )
 def test_what_needs_the_world_says_so(
@@ -171,8 +175,8 @@ def test_the_names_of_the_world_are_those_that_it_writes(values: dict[str, Any])
 
 
 def test_a_stage_sees_single_keys_of_blocks(values: dict[str, Any]) -> None:
-    reads = select(parse(values, "params.yaml"), ("seed", "judge.enabled", "judge.model"))
-    assert resolved(reads) == {"judge": {"enabled": True, "model": "embedded"}, "seed": 1}
+    reads = select(parse(values, "params.yaml"), ("seed", "judge.enabled", "judge.raters"))
+    assert resolved(reads) == {"judge": {"enabled": True, "raters": "crowd"}, "seed": 1}
     with pytest.raises(AttributeError, match="key `pairs`"):
         _ = reads.judge.pairs
 
