@@ -128,18 +128,19 @@ def _fields(value: dict[str, Any], names: Sequence[str], where: str) -> None:
             raise EvalError(f"{where}: field `{name}` must be text")
 
 
-def of_raters(found: Labels) -> list[Labelled]:
-    """Labels of an export with the texts that its key keeps. Raises `EvalError` for grades and old keys."""
+def of_raters(found: Labels, name: str) -> list[Labelled]:
+    """Labels of the export `name` with the texts that its key keeps; ids begin with the name.
+
+    Two exports ask about the same questions. Raises `EvalError` for grades and keys without texts.
+    """
     items: dict[str, Labelled] = {}
     for label in found.labels:
         if label.value not in get_args(Outcome):
-            raise EvalError(
-                f"item {label.id}: labels of single answers are no pairs; export a rubric of pairs"
-            )
+            raise EvalError(f"item {label.id}: a grade is no comparison; export with a rubric of pairs")
         told = found.texts.get(label.id)
         if told is None:
             raise EvalError(f"item {label.id}: the key of the export has no texts; export it again")
-        pair = Pair(label.id, label.cluster, **told)
+        pair = Pair(f"{name}/{label.id}", label.cluster, **told)
         votes = items[label.id].votes if label.id in items else ()
         items[label.id] = Labelled(pair, (*votes, (label.rater, label.value)))  # type: ignore[arg-type]
     return list(items.values())

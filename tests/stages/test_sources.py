@@ -115,7 +115,7 @@ def test_a_file_of_unknown_form_is_refused(project: Path, root: Path) -> None:
 
 
 def test_a_judge_that_is_off_is_not_looked_for(project: Path, root: Path) -> None:
-    assert _run(_params(root, judge__model="absent", judge__enabled=False)) == []
+    assert _run(_params(root, judge__labels=["absent"], judge__enabled=False)) == []
 
 
 def test_unchanged_files_are_not_read_again(
