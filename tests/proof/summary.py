@@ -214,6 +214,18 @@ def _llmbar(found: dict[str, Any]) -> str:
     return "<br>".join(told)
 
 
+def _endpoint(found: dict[str, Any]) -> str:
+    told = []
+    for name, run in found["runs"].items():
+        missing = ", ".join(f"{kind} {count}" for kind, count in run["missing"].items()) or "none"
+        told.append(
+            f"{name}: {run['judged']} of {found['pairs']} pairs judged, missing: {missing}; "
+            f"{run['prompts_delivered_twice']} prompts answered twice; {run['calls']} calls; run again: "
+            f"{run['judged_when_run_again']} judged"
+        )
+    return f"faults {', '.join(found['faults'])}<br>" + "<br>".join(told)
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -230,4 +242,5 @@ SENTENCES = {
     "ternary": _ternary,
     "promotions": _promotions,
     "llmbar": _llmbar,
+    "endpoint": _endpoint,
 }
