@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.common import checkpoint, judges, manifest
+from stages.common import checkpoint, judges
+from stages.common.atomic import read_json
 from stages.common.errors import UserError
 from stages.common.judges import Weights
+from stages.common.manifest import CHECKPOINT_MANIFEST
 
 if TYPE_CHECKING:
     from evals.judge.juries import Ballot
@@ -26,17 +28,17 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Side:
-    """One of the compared models: `candidate` or `champion`, the digest of its weights, its checkpoint."""
+    """One of the compared models: `candidate` or `champion`, the digest of its weights, its manifest."""
 
     name: str
     digest: str
-    folder: Path
+    manifest: Path
 
     def origin(self, families: Mapping[str, Sequence[str]]) -> Origin:
         """What it descends from, by its manifest."""
         from evals.judge import lineage
 
-        return lineage.origin(self.name, _lineage(self.folder), self.digest, families)
+        return lineage.origin(self.name, _lineage(self.manifest), self.digest, families)
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,9 @@ def seated(
     return Bench(voting, watching, kin), left_out
 
 
-def _lineage(folder: Path) -> dict[str, Any]:
-    """The lineage of a checkpoint's manifest; empty for a checkpoint that is not ours."""
-    if not (folder / manifest.CHECKPOINT_MANIFEST).exists():
-        return {}
-    return dict(manifest.read(folder).get("lineage") or {})
+def _lineage(path: Path) -> dict[str, Any]:
+    """The lineage in a checkpoint's manifest; empty for a checkpoint that is not ours and has none."""
+    return dict(read_json(path).get("lineage") or {}) if path.exists() else {}
 
 
 def _local(declared: Any, weights: Weights, folder: Path, rubric: Rubric, params: Any) -> Seat:
@@ -136,7 +136,7 @@ def _local(declared: Any, weights: Weights, folder: Path, rubric: Rubric, params
 
     place = judges.checkpoint(weights, folder)
     families, bases = params.judge.families, getattr(declared, "bases", [])
-    origin = lineage.origin(declared.name, _lineage(place), weights.digest, families)
+    origin = lineage.origin(declared.name, _lineage(place / CHECKPOINT_MANIFEST), weights.digest, families)
     if bases:
         said = lineage.declared(declared.name, bases, families)
         origin = lineage.Origin(declared.name, origin.marks | said.marks)

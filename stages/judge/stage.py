@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stages.common import champion
 from stages.common.atomic import read_json, write_json
 from stages.common.champion import CHAMPION_FILE
-from stages.common.manifest import Facts
+from stages.common.manifest import CHECKPOINT_MANIFEST, Facts
 from stages.common.params import Params
 from stages.common.progress import progress
 from stages.common.stage import OUT, Paths, Stage
@@ -25,12 +25,12 @@ BATCH = 8  # clusters judged between two looks at a sequential decision
 
 
 def locate(_params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Answers and checkpoints of the candidate `cell` and of the champion, and the judges."""
+    """Answers and lineage of the candidate `cell` and of the champion, and the judges."""
     inputs = {
         "candidate": OUT / "evaluate" / str(cell),
         "champion": OUT / "evaluate" / "champion",
-        "candidate_checkpoint": OUT / "quantize" / str(cell),
-        "champion_checkpoint": champion.folder(),
+        "candidate_manifest": OUT / "quantize" / str(cell) / CHECKPOINT_MANIFEST,
+        "champion_manifest": champion.folder() / CHECKPOINT_MANIFEST,
         "champion_file": CHAMPION_FILE,
         "judge": OUT / "judge_model",
         "sources": OUT / "sources",
@@ -48,7 +48,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         Side(
             name,
             str(read_json(inputs[name] / "scores.json")["model"]["digest"]),
-            inputs[f"{name}_checkpoint"],
+            inputs[f"{name}_manifest"],
         )
         for name in ("candidate", "champion")
     )

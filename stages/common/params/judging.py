@@ -17,7 +17,7 @@ class EmbeddedJudge(Block):
     """The judge that stage `judge_model` trains on the embedded world."""
 
     type: Literal["embedded"]
-    name: JudgeName = "embedded"
+    name: Literal["embedded"] = "embedded"
 
 
 class FolderJudge(Block):

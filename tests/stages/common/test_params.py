@@ -174,6 +174,27 @@ def test_the_names_of_the_world_are_those_that_it_writes(values: dict[str, Any])
     assert {document.subset: document.language for document in world.documents} == WORLD_SUBSETS
 
 
+FAR = {"type": "endpoint", "name": "far", "address": "http://h/v1", "model": "m", "bases": ["owner/m"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"judges": [FAR]}, "judge `far` is behind an address, and `texts_may_leave` is false"),
+        ({"judges": [FAR, FAR], "texts_may_leave": True}, "two judges have one name (far, far)"),
+        ({"judges": [{**FAR, "bases": []}]}, "key `judge.judges.0.bases`"),
+        ({"judges": [{**FAR, "bases": ["gpt"]}]}, "key `judge.judges.0.bases.0`"),
+        ({"judges": [{**FAR, "type": "near"}]}, "key `judge.judges.0`"),
+        ({"judges": []}, "key `judge.judges`"),
+    ],
+)
+def test_judges_that_cannot_be_are_refused(values: dict[str, Any], change: dict[str, Any], part: str) -> None:
+    values["judge"] |= change
+    assert part in _error(values)
+    values["judge"] |= {"judges": [FAR], "texts_may_leave": True}
+    assert parse(values, "params.yaml").judge.outside == {}
+
+
 def test_a_stage_sees_single_keys_of_blocks(values: dict[str, Any]) -> None:
     reads = select(parse(values, "params.yaml"), ("seed", "judge.enabled", "judge.raters"))
     assert resolved(reads) == {"judge": {"enabled": True, "raters": "crowd"}, "seed": 1}

@@ -108,7 +108,7 @@ def test_a_judge_does_not_judge_its_own_answers(judge: Run, weights: Path, out: 
 
 
 def test_a_side_of_unknown_origin_is_not_judged(judge: Run, weights: Path, out: Path) -> None:
-    (out / "quantize" / CELL / "gorn.json").unlink()
+    write_json(out / "quantize" / CELL / "gorn.json", {"lineage": {}})
     assert "nobody says what candidate descends from" in judge().summary["reason"]
 
 
