@@ -77,6 +77,14 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "--max-tokens", type=_positive, default=48, metavar="N", help="tokens to write (default: 48)"
     )
+    raters = add("raters", "answers for people to compare, and their labels back for the judge's passport")
+    raters.add_argument("action", choices=("export", "import"), help="export CELL DIR; import FILE...")
+    raters.add_argument("names", nargs="+", metavar="NAME", help="a candidate and a new folder, or files")
+    raters.add_argument(
+        "--key",
+        type=Path,
+        help="of import: the key of the export, for files that lie outside its folder",
+    )
     serve = add("serve", "retrain on a schedule; one run at a time")
     serve.add_argument("--cron", required=True, help='five fields, for example "0 3 * * *"')
     serve.add_argument(
@@ -115,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = main_parser.parse_args(argv)
     if arguments.command == "use" and bool(arguments.profile) == arguments.list:
         main_parser.error("use: name a PROFILE, or --list")
+    if arguments.command == "raters" and arguments.action == "export" and len(arguments.names) != 2:
+        main_parser.error("raters export: name a candidate and a new folder")
     settings.prepare(arguments.verbose)
     from flows.processes import TerminatedError
 

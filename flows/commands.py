@@ -7,6 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.common.params import Params, load
@@ -112,6 +113,17 @@ def ask(arguments: Namespace) -> None:
     from flows.ask import answer, locate
 
     print(answer(locate(arguments.model), arguments.prompt, arguments.max_tokens, load().threads))
+
+
+def raters(arguments: Namespace) -> None:
+    """`gorn raters export|import`."""
+    from flows import raters as people
+
+    if arguments.action == "export":
+        cell, folder = arguments.names
+        print(people.export(load(), cell, Path(folder)))
+        return
+    print(people.bring([Path(name) for name in arguments.names], arguments.key))
 
 
 def serve(arguments: Namespace) -> None:

@@ -43,8 +43,8 @@ def named_paths(params: Any) -> Iterator[tuple[str, Path]]:
     for number, suite in enumerate(params.evaluate.suites):
         if suite != "world":
             yield from _below(f"evaluate.suites.{number}", suite)
-    if params.judge.enabled and params.judge.model != "embedded":
-        yield from _below("judge.model", params.judge.model)
+    for key, path in params.judge.outside.items():
+        yield from _below(key, path)
 
 
 def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:

@@ -14,23 +14,14 @@ from evals.gate.absolute import (
     check_floor,
     check_licences,
 )
+from evals.gate.judged import Vote, check_judge
 from evals.gate.policy import FAIL, PASS, Check, Policy, Rule, worst
-from evals.gate.rules import check, check_judge, total_of
+from evals.gate.rules import check, total_of
 from evals.gate.slices import check_slices
 from evals.gate.tables import Evaluation
 
 SCHEMA = 2
 CHAMPION = "champion"
-
-
-@dataclass(frozen=True)
-class Vote:
-    """What the judge said about one candidate: whether it may vote, why not, and a preference per pair."""
-
-    votes: bool
-    reason: str
-    preferences: list[float]
-    clusters: list[str]
 
 
 @dataclass(frozen=True)
@@ -114,7 +105,7 @@ def _checks(
     checks += [check_floor(model, floor, policy) for floor in policy.floors]
     checks += _limits(entry, policy, reference)
     if entry.vote.votes:
-        checks.append(check_judge(entry.vote.preferences, entry.vote.clusters, policy))
+        checks.append(check_judge(entry.vote, policy))
     return checks
 
 

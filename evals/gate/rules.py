@@ -117,40 +117,6 @@ def compare(
     return difference, float(by_task["candidate"]), float(by_task["other"])
 
 
-def check_judge(preferences: list[float], clusters: list[str], policy: Policy) -> Check:
-    """The judge's mean preference for the candidate's answers must stay above one half minus the margin.
-
-    `preferences` (N,) are per pair, in 0..1. An empty list is a missing number.
-    """
-    if not preferences:
-        text = "the judge votes, but its verdicts are missing; a missing number closes the gate"
-        return Check("judge", "champion", "preference", policy.judge_margin, FAIL, text)
-    difference = intervals.paired_difference(
-        preferences,
-        [0.5] * len(preferences),
-        clusters,
-        None,
-        policy.alpha,
-        policy.rounds,
-        policy.seed,
-        (-0.5, 0.5),
-    )
-    verdict = verdict_of(difference, policy.judge_margin, policy.min_clusters)
-    text = words.preference(difference, verdict, policy)
-    return Check(
-        "judge",
-        "champion",
-        "preference",
-        policy.judge_margin,
-        verdict,
-        text,
-        difference.mean,
-        difference.lower,
-        difference.n,
-        difference.clusters,
-    )
-
-
 def total_of(model: Evaluation) -> float | None:
     """The plain mean over tasks of the mean over items; None without items or for a value not finite."""
     try:

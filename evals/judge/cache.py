@@ -1,7 +1,8 @@
 """Finished calls of an endpoint judge in a file, so that a killed run goes on where it stopped.
 
-One JSON object a line, appended in one write and synced. The last line of a killed run may be cut: it is
-taken off at the next opening. What failed is not in it and is asked again.
+One JSON object a line, appended in one write and synced, with the time at which the call `started` (unix
+seconds) and how many `seconds` it took. The last line of a killed run may be cut: it is taken off at the next
+opening. What failed is not in it and is asked again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from evals.errors import EvalError
 
-_FIELDS = {"judge", "prompt", "shares", "text"}
+_FIELDS = {"judge", "prompt", "shares", "text", "started", "seconds"}
 
 
 def prompt_digest(messages: Sequence[dict[str, str]]) -> str:
@@ -67,9 +68,24 @@ class Cache:
         """What `put` was given, None when this call was never finished."""
         return self._found.get((judge, prompt))
 
-    def put(self, judge: str, prompt: str, shares: Sequence[float] | None, text: str) -> None:
-        """Keep a finished call: the shares of its labels, None for an unparsable verdict, and its words."""
-        line = {"judge": judge, "prompt": prompt, "shares": shares and list(shares), "text": text}
+    def put(
+        self,
+        judge: str,
+        prompt: str,
+        shares: Sequence[float] | None,
+        text: str,
+        started: float = 0.0,
+        seconds: float = 0.0,
+    ) -> None:
+        """Keep a finished call: shares of its labels (None for an unparsable verdict), words and time."""
+        line = {
+            "judge": judge,
+            "prompt": prompt,
+            "shares": shares and list(shares),
+            "text": text,
+            "started": round(started, 3),
+            "seconds": round(seconds, 3),
+        }
         self._found[judge, prompt] = line
         data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
         try:

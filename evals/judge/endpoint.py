@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -212,6 +213,7 @@ class _Run:
             self._endpoint.advance(1)
             return Failure("given_up", f"not asked: {settings.give_up} prompts in a row had failed")
         for attempt in range(settings.retries + 1):
+            started, clock = time.time(), time.monotonic()
             try:
                 completion = await self._call(client, chat)
             except _CallError as stop:
@@ -224,7 +226,8 @@ class _Run:
                 self._failed_in_a_row = 0
                 completion = Completion(self._clean(completion.text, None), completion.shares)
                 if self._cache:
-                    self._cache.put(self._judge, digest, completion.shares, completion.text)
+                    took = time.monotonic() - clock
+                    self._cache.put(self._judge, digest, completion.shares, completion.text, started, took)
                 self._endpoint.advance(1)
                 return _reply(completion)
         # A server that refuses one prompt is alive.

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,14 @@ class Label:
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels in the order of the key's items, then of the raters; `empty`: items that a rater left blank."""
+    """Labels in the order of the key's items, then of the raters; `empty`: items that a rater left blank.
+
+    `texts`: by the id of an item, its question, answers and reference as they were exported.
+    """
 
     labels: tuple[Label, ...]
     empty: int
+    texts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def matrix(self) -> tuple[list[str], list[str], list[list[str | None]]]:
         """(ids, raters, value by item and rater), None where a rater has no label; agreement starts here."""
@@ -79,7 +83,8 @@ def read(paths: Sequence[Path], key: Path) -> Labels:
             found[vote.item, vote.rater] = Label(item["id"], item["cluster"], vote.rater, value, vote.comment)
     order = {mark: place for place, mark in enumerate(told["items"])}
     marks = sorted(found, key=lambda mark: (order[mark[0]], mark[1]))
-    return Labels(tuple(found[mark] for mark in marks), empty)
+    texts = {item["id"]: item["texts"] for item in told["items"].values() if "texts" in item}
+    return Labels(tuple(found[mark] for mark in marks), empty, texts)
 
 
 def _key(path: Path) -> dict[str, Any]:

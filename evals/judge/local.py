@@ -14,7 +14,6 @@ from evals.errors import EvalError
 from evals.judge import rubrics
 from evals.judge.protocol import Failure, Identity, Reply, RubricJudge
 from evals.judge.rubrics import Rubric
-from evals.judge.verdicts import Missing, Pair, Verdict
 from evals.logprobs import prefix_id
 
 Advance = Callable[[int], None]
@@ -63,23 +62,6 @@ def embedded(
     # One row a verdict, as its published numbers were made: rows of another width round otherwise.
     backend = LocalModel(model, tokenizer, digest, batch_size, False, advance or (lambda _: None))
     return RubricJudge("embedded", backend, rubrics.embedded())
-
-
-def judge(
-    model: Any,
-    tokenizer: Any,
-    pairs: Sequence[Pair],
-    batch_size: int = 32,
-    advance: Advance | None = None,
-) -> tuple[list[Verdict], list[str]]:
-    """The embedded judge's verdicts in the order of `pairs`, and the ids of pairs that do not fit into its
-    context.
-
-    Raises `EvalError` when a log-probability is not finite.
-    """
-    results = embedded(model, tokenizer, "", batch_size, advance).pairs(pairs)
-    verdicts = [result for result in results if isinstance(result, Verdict)]
-    return verdicts, sorted(result.id for result in results if isinstance(result, Missing))
 
 
 def _chat(tokenizer: Any) -> bool:

@@ -13,6 +13,7 @@ import json
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -69,7 +70,7 @@ def export(folder: Path, items: Sequence[Pair] | Sequence[Single], rubric: Rubri
             **({"reference": item.reference or ""} if rubric.reference else {}),
         }
         rows.append({"item": mark, **texts, **shown})
-        key[mark] = {"id": item.id, "cluster": item.cluster, **hidden}
+        key[mark] = {"id": item.id, "cluster": item.cluster, **hidden, "texts": _kept(item)}
     # Two marks that met would give one item the labels of another.
     if len(key) < len(items):
         raise EvalError(f"seed {seed} gives two items one mark; choose another seed")
@@ -133,6 +134,11 @@ def _check(folder: Path, items: Sequence[Pair] | Sequence[Single], rubric: Rubri
     for path in (folder, key_path(folder)):
         if path.exists():
             raise EvalError(f"{path}: there already; labels may be on their way, so name another folder")
+
+
+def _kept(item: Pair | Single) -> dict[str, str | None]:
+    """The texts as they are, for the key: what comes back from raters may have been edited."""
+    return {name: text for name, text in asdict(item).items() if name not in ("id", "cluster")}
 
 
 def _blinded(item: Pair | Single, draw: random.Random) -> tuple[dict[str, str], dict[str, int]]:

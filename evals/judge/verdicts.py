@@ -27,6 +27,7 @@ Reason = Literal[
     "refused",  # the server did not take the request
     "given_up",  # not asked, because the calls before it had failed one after another
     "quorum",  # too few judges of a jury gave a verdict
+    "not_asked",  # the decision was certain before (sequential judging)
 ]
 
 

@@ -6,6 +6,9 @@ rate p of n judged items, with sensitivity q1 and specificity q0 from m1 and m0 
     theta = (p + q0 - 1) / (q0 + q1 - 1)
     Var = [p (1 - p) / n + (1 - theta)^2 q0 (1 - q0) / m0 + theta^2 q1 (1 - q1) / m1] / (q0 + q1 - 1)^2
 
+The same holds for graded verdicts in [0, 1] (a preference, ties as a half), whose means stand for p, q1 and
+1 - q0 and whose variances for those of the shares.
+
 `prediction_powered_mean` (2301.09633, section 2; power tuning 2311.01453, section 6) for n items with human
 label Y and verdict f, and N items with a verdict alone:
 
@@ -19,14 +22,16 @@ are not seen.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evals.errors import EvalError
 from evals.stats import inputs
-from evals.stats.inputs import normal_quantile
+from evals.stats.inputs import Floats, normal_quantile
 
 MIN_INFORMATION = 0.1
 
@@ -48,20 +53,21 @@ def corrected_rate(
     judged_negative: ArrayLike,
     level: float = 0.95,
     least_information: float = MIN_INFORMATION,
+    clusters: Sequence[Any] | None = None,
 ) -> Estimate:
-    """The rate behind 0/1 `verdicts` (N,), corrected and clipped to [0, 1].
+    """The rate behind `verdicts` (N,) in [0, 1], corrected and clipped to [0, 1].
 
     `judged_positive` (m1,) are verdicts on items that humans called positive, `judged_negative` (m0,) on
-    those they called negative. Shares of calibration items enter the variance with one success and one
-    failure of weight 1 added, so that a judge without an error on ten items is not taken for perfect. Raises
-    `EvalError` when q0 + q1 - 1 is below `least_information`: such a judge says nothing.
+    those they called negative. All three enter the variance with one verdict of 1 and one of 0 added, so that
+    a judge without an error on ten items is not taken for perfect. `clusters` (N,): verdicts of one cluster
+    are counted as dependent. Raises `EvalError` when q0 + q1 - 1 is below `least_information`: such a judge
+    says nothing.
     """
-    verdict_N = inputs.binary("verdicts", verdicts)
+    verdict_N = inputs.between("verdicts", verdicts, 0, 1)
     positive_N, negative_N = (
-        inputs.binary("verdicts on positives", judged_positive),
-        inputs.binary("verdicts on negatives", judged_negative),
+        inputs.between("verdicts on positives", judged_positive, 0, 1),
+        inputs.between("verdicts on negatives", judged_negative, 0, 1),
     )
-    n, m1, m0 = len(verdict_N), len(positive_N), len(negative_N)
     p, q1, q0 = float(verdict_N.mean()), float(positive_N.mean()), 1 - float(negative_N.mean())
     information = q0 + q1 - 1
     if information < least_information:
@@ -71,16 +77,21 @@ def corrected_rate(
             " or human labels"
         )
     theta = min(1.0, max(0.0, (p + q0 - 1) / information))
-    spread_p, spread_1, spread_0 = _spread(p, n), _spread(q1, m1), _spread(q0, m0)
+    spread_p = _spread(verdict_N, clusters)
+    spread_1, spread_0 = _spread(positive_N), _spread(negative_N)
     se = math.sqrt(spread_p + (1 - theta) ** 2 * spread_0 + theta**2 * spread_1) / information
     z = normal_quantile((1 + inputs.share("level", level)) / 2)
     return Estimate(theta, se, max(0.0, theta - z * se), min(1.0, theta + z * se))
 
 
-def _spread(share: float, n: int) -> float:
-    """Variance of a share, with one success and one failure added (Agresti and Coull's adjustment)."""
-    added = (share * n + 1) / (n + 2)
-    return added * (1 - added) / (n + 2)
+def _spread(values_N: Floats, clusters: Sequence[Any] | None = None) -> float:
+    """Variance of a mean, with one 1 and one 0 added (Agresti and Coull's adjustment), by clusters."""
+    _, row_N = inputs.grouped(range(len(values_N)) if clusters is None else clusters)
+    inputs.aligned(verdicts=values_N, clusters=row_N)
+    count = int(row_N.max()) + 1
+    added, row = np.r_[values_N, 1.0, 0.0], np.r_[row_N, count, count + 1]
+    sums = np.bincount(row, added - added.mean())
+    return float((sums**2).sum()) / len(added) ** 2
 
 
 def prediction_powered_mean(

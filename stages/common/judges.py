@@ -1,8 +1,9 @@
-"""Which model judges: `judge.json` in out/judge_model, written by `judge_model` and read by `judge`."""
+"""The judges whose weights are here: `judge.json` in out/judge_model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,38 +11,38 @@ from stages.common.atomic import read_json, write_json
 from stages.common.errors import UserError
 
 FILE = "judge.json"
-Kind = Literal["embedded", "folder", "none"]
 
 
 @dataclass(frozen=True)
-class Judge:
-    """`embedded`: the weights lie beside judge.json. `folder`: at `path`. `none`: there are no weights.
+class Weights:
+    """`embedded`: they lie beside judge.json. `folder`: at `path`.
 
     A `reason` says in words why this judge is not to be asked at all.
     """
 
-    kind: Kind
-    digest: str | None = None
+    kind: Literal["embedded", "folder"]
+    digest: str
     path: str | None = None
     reason: str = ""
 
-    def write(self, folder: Path) -> None:
-        """Write judge.json into `folder`."""
-        write_json(folder / FILE, dict(vars(self)))
+
+def write(folder: Path, judges: Mapping[str, Weights]) -> None:
+    """Write judge.json, weights by the judge's name, into `folder`."""
+    write_json(folder / FILE, {name: asdict(weights) for name, weights in judges.items()})
 
 
-def read(folder: Path) -> Judge:
-    """The judge that `folder` (out/judge_model) names. Raises `UserError` when the file is not ours."""
+def read(folder: Path) -> dict[str, Weights]:
+    """The judges that `folder` (out/judge_model) names. Raises `UserError` when the file is not ours."""
     value = read_json(folder / FILE)
     try:
-        return Judge(**value)
-    except TypeError as error:
+        return {name: Weights(**told) for name, told in value.items()}
+    except (AttributeError, TypeError) as error:
         raise UserError(
             f"{folder / FILE}: not written by this version; run `dvc repro judge_model`"
         ) from error
 
 
-def checkpoint(judge: Judge, folder: Path) -> Path:
+def checkpoint(judge: Weights, folder: Path) -> Path:
     """Where the judge's weights are. Raises `UserError` when they are not those that judge.json names."""
     from stages.common.checkpoint import digest
 

@@ -141,7 +141,7 @@ def _training_rows(params: Any, base: _Model | None) -> Iterator[Row]:
 
 
 def _judge_rows(params: Any) -> Iterator[Row]:
-    if not (params.judge.enabled and params.judge.model == "embedded"):
+    if not params.judge.embedded:
         return
     block = params.judge_model
     yield _row("judge_model", _derived(block.parameters, block.vocab_size), block.training)

@@ -11,7 +11,7 @@ from stages.common.atomic import read_json
 from stages.common.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from evals.gate.decide import Vote
+    from evals.gate.judged import Vote
     from evals.gate.policy import Policy
     from evals.gate.tables import Evaluation
 
@@ -88,10 +88,14 @@ def contamination(folder: Path) -> dict[str, Any] | None:
 
 
 def vote(folder: Path, candidate: str, champion: str) -> Vote:
-    """Whether the judge votes, its preference per pair. Raises `UserError` for verdicts on other models."""
+    """Whether the judge votes, and its verdicts. Raises `UserError` for verdicts on other models.
+
+    A judge with the passport of another one, or for another rubric, does not vote.
+    """
     import pandas as pd
 
-    from evals.gate.decide import Vote
+    from evals.gate.judged import Vote
+    from evals.judge import passport
 
     summary = read_json(folder / "summary.json")
     if not summary.get("votes"):
@@ -99,8 +103,24 @@ def vote(folder: Path, candidate: str, champion: str) -> Vote:
     about = (summary.get("candidate"), summary.get("champion"))
     if about != (candidate, champion):
         raise UserError(f"{folder}: verdicts about other checkpoints than those at the gate; run `dvc repro`")
-    rows = pd.read_parquet(folder / "verdicts.parquet").sort_values("id", kind="stable")
-    return Vote(True, "", list(rows["preference"]), list(rows["cluster"]))
+    judge = summary.get("judge") or {}
+    why = passport.refusal(read_json(folder / "passport.json"), judge.get("digest"), judge.get("rubric"))
+    if why:
+        return Vote(False, why, [], [])
+    rows = pd.read_parquet(folder / "verdicts.parquet").dropna(subset=["preference"])
+    known = pd.read_parquet(folder / "labelled.parquet").dropna(subset=["preference"])
+    better, worse = (list(known.loc[known["truth"] == side, "preference"]) for side in ("ours", "theirs"))
+    labels = [None if math.isnan(label) else float(label) for label in rows["label"]]
+    return Vote(
+        True,
+        "",
+        list(rows["preference"]),
+        list(rows["cluster"]),
+        labels,
+        better,
+        worse,
+        summary.get("sequential") is True,
+    )
 
 
 def check_validation(folder: Path) -> None:

@@ -1,18 +1,19 @@
-"""Trains the embedded world's judge from scratch, or writes down which other judge params.yaml names."""
+"""Trains the embedded world's judge from scratch, and writes down which judges have their weights here."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from stages.common import judges
 from stages.common.atomic import read_json, write_json
 from stages.common.errors import UserError
-from stages.common.judges import Judge
+from stages.common.judges import Weights
 from stages.common.manifest import Facts
 from stages.common.params import Params
 from stages.common.stage import OUT, Paths, Stage
 
-EMBEDDED = "embedded"
+EMBEDDED: Literal["embedded"] = "embedded"
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
@@ -21,19 +22,18 @@ def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str,
 
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
-    """Write the judge, or judge.json alone when judging is off or another judge is named."""
+    """Write the embedded judge where one is asked for, and judge.json."""
     from stages.common.checkpoint import digest
 
-    out = outputs["judge"]
-    if not params.judge.enabled:
-        Judge("none", reason="it is switched off (`judge.enabled: false`)").write(out)
-        return Facts()
-    if params.judge.model != EMBEDDED:
-        found = digest(Path(params.judge.model))
-        Judge("folder", found, params.judge.model).write(out)
-        return Facts(notes={"judge": found})
-    facts = _train(params, inputs, out)
-    Judge("embedded", digest(out), reason=failed(facts.notes["exam"])).write(out)
+    out, found, facts = outputs["judge"], {}, Facts()
+    for judge in params.judge.judges if params.judge.enabled else ():
+        if judge.type == EMBEDDED:
+            facts = _train(params, inputs, out)
+            found[judge.name] = Weights(EMBEDDED, digest(out), reason=failed(facts.notes["exam"]))
+        elif judge.type == "folder":
+            found[judge.name] = Weights("folder", digest(Path(judge.path)), judge.path)
+    facts.notes["judges"] = {name: weights.digest for name, weights in found.items()}
+    judges.write(out, found)
     return facts
 
 
@@ -99,17 +99,19 @@ def _train(params: Any, inputs: Paths, out: Path) -> Facts:
 
 def examine(model: Any, tokenizer: Any, pairs: Any) -> dict[str, Any]:
     """Accuracy and consistency on facts that no judged text touches; the truth is the generator's."""
-    from evals.judge import local, passport
+    from evals.judge import labelled, local, passport
 
-    found, _ = local.judge(model, tokenizer, pairs)
-    right, bias = passport.accuracy(found), passport.position_bias(found)
+    known = labelled.generated(pairs)
+    results = local.embedded(model, tokenizer, "").pairs([item.pair for item in known])
+    found = passport.measure(results, known, (), "crowd")
+    right, same = found["accuracy"], found["consistency"]
     return {
         "truth": "generator",
-        "pairs": len(found),
-        "accuracy": right.mean if right else None,
-        "accuracy_ci": right.pair() if right else None,
-        "consistency": bias.consistency,
-        "primacy": bias.primacy,
+        "pairs": right.n,
+        "accuracy": right.value,
+        "accuracy_ci": right.pair(),
+        "consistency": same.value,
+        "primacy": found["primacy"].value,
     }
 
 
@@ -119,8 +121,8 @@ def _world(corpus: Any) -> Any:
         if source.type == "world":
             return source
     raise UserError(
-        "params.yaml: judge.model is `embedded`, but corpus.sources holds no embedded world to train it on; "
-        "name a checkpoint folder there, or set `judge.enabled: false`"
+        "params.yaml: judge.judges names `embedded`, but corpus.sources holds no embedded world to train it "
+        "on; name another judge there, or set `judge.enabled: false`"
     )
 
 
@@ -136,7 +138,7 @@ def _lessons(source: Any, block: Any) -> Any:
 STAGE = Stage(
     "judge_model",
     run,
-    reads=("corpus.sources", "judge_model", "judge.enabled", "judge.model", "threads", "device"),
+    reads=("corpus.sources", "judge_model", "judge.enabled", "judge.judges", "threads", "device"),
     locate=locate,
     checkpoint=True,
 )

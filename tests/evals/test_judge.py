@@ -1,4 +1,4 @@
-"""The judge: layout, verdicts by log-probability in both orders, its passport; the model is planted."""
+"""The embedded judge: layout, verdicts by log-probability in both orders; the model is planted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from evals.errors import EvalError
 from evals.judge import layout, passport
-from evals.judge.local import judge
-from evals.judge.verdicts import Pair, Verdict
+from evals.judge.local import embedded
+from evals.judge.verdicts import Missing, Pair, Verdict
 
 real_layout = layout.layout
 VOCABULARY = 256
@@ -80,8 +80,16 @@ def pairs(count: int = 6) -> list[Pair]:
     ]
 
 
+def judge(model: Any, pairs: list[Pair], batch_size: int = 32) -> tuple[list[Verdict], list[str]]:
+    """The verdicts, and the ids of pairs that are missing as too long."""
+    results = embedded(model, Letters(), "digest", batch_size).pairs(pairs)
+    missing = [result for result in results if isinstance(result, Missing)]
+    assert {result.kind for result in missing} <= {"too_long"}
+    return [result for result in results if isinstance(result, Verdict)], [result.id for result in missing]
+
+
 def test_a_perfect_judge_prefers_the_right_answer_in_both_orders() -> None:
-    verdicts, long = judge(Oracle(knows), Letters(), pairs(), batch_size=4)
+    verdicts, long = judge(Oracle(knows), pairs(), batch_size=4)
     assert not long
     for index, verdict in enumerate(verdicts):
         expected = 1 / (1 + math.exp(-4.0)) if index % 2 else 1 / (1 + math.exp(4.0))
@@ -91,34 +99,34 @@ def test_a_perfect_judge_prefers_the_right_answer_in_both_orders() -> None:
 
 
 def test_a_judge_that_takes_the_first_answer_is_a_draw_and_never_consistent() -> None:
-    verdicts, _ = judge(Oracle(lambda _: 2.0), Letters(), pairs())
+    verdicts, _ = judge(Oracle(lambda _: 2.0), pairs())
     assert [verdict.preference for verdict in verdicts] == pytest.approx([0.5] * 6)
-    bias = passport.position_bias(verdicts)
-    assert (bias.consistency, bias.primacy) == (0.0, 1.0)
+    found = passport.without_labels(verdicts)
+    assert (found["consistency"].value, found["primacy"].value) == (0.0, 1.0)
 
 
 def test_the_batch_size_changes_nothing() -> None:
-    one, _ = judge(Oracle(knows), Letters(), pairs(), batch_size=1)
-    many, _ = judge(Oracle(knows), Letters(), pairs(), batch_size=64)
+    one, _ = judge(Oracle(knows), pairs(), batch_size=1)
+    many, _ = judge(Oracle(knows), pairs(), batch_size=64)
     assert [v.preference for v in one] == pytest.approx([v.preference for v in many], abs=1e-7)
 
 
 def test_equal_answers_are_a_draw_without_a_call() -> None:
     oracle = Oracle(knows)
-    verdicts, _ = judge(oracle, Letters(), [Pair("a", "c", "q", " right\n", "right")])
+    verdicts, _ = judge(oracle, [Pair("a", "c", "q", " right\n", "right")])
     assert (verdicts[0].preference, verdicts[0].consistent, oracle.rows) == (0.5, None, 0)
 
 
 def test_a_pair_that_does_not_fit_is_reported_and_neither_won_nor_lost() -> None:
     long = Pair("long", "c", "q" * 200, "right", "wrong")
-    verdicts, left_out = judge(Oracle(knows, positions=100), Letters(), [*pairs(2), long])
+    verdicts, left_out = judge(Oracle(knows, positions=100), [*pairs(2), long])
     assert left_out == ["long"]
     assert [verdict.id for verdict in verdicts] == ["0", "1"]
 
 
 def test_a_judge_with_broken_weights_is_refused() -> None:
     with pytest.raises(EvalError, match="not finite"):
-        judge(Oracle(lambda _: float("nan")), Letters(), pairs(1))
+        judge(Oracle(lambda _: float("nan")), pairs(1))
 
 
 def test_a_layout_must_name_every_place(tmp_path: Path) -> None:
@@ -137,46 +145,3 @@ def test_texts_with_braces_go_through_unchanged(question: str, first: str, secon
     prompt = layout.render(question + "{first}", first, second)
     assert prompt.startswith((question + "{first}").strip() + "\n1) ")
     assert f"1) {layout.tidy(first)}\n2) {layout.tidy(second)}\n" in prompt
-
-
-def verdict(p_first: float, p_second: float, name: str = "x") -> Verdict:
-    return Verdict(name, name, p_first, p_second)
-
-
-def test_passport_counts_position_bias() -> None:
-    found = [verdict(0.9, 0.8), verdict(0.9, 0.2, "y"), verdict(0.1, 0.9, "z"), verdict(0.1, 0.2, "w")]
-    bias = passport.position_bias(found)
-    assert (bias.asked, bias.consistency, bias.primacy) == (4, 0.5, 0.0)
-
-
-def test_accuracy_counts_draws_half_and_is_clustered() -> None:
-    found = [verdict(0.9, 0.8, "a"), verdict(0.5, 0.5, "b"), verdict(0.2, 0.1, "c"), verdict(0.9, 0.9, "c")]
-    interval = passport.accuracy(found)
-    assert interval is not None
-    assert (interval.mean, interval.n, interval.clusters) == (0.625, 4, 3)
-    assert passport.accuracy([]) is None
-
-
-def many(p_first: float, p_second: float, count: int = 100) -> list[Verdict]:
-    return [verdict(p_first, p_second, str(index)) for index in range(count)]
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "truth", "unjudged", "said"),
-    [
-        (many(0.9, 0.9), many(0.9, 0.9), 0, None),
-        (many(0.9, 0.1), many(0.9, 0.9), 0, "same in both orders in 0.00 of 100 pairs"),
-        (many(0.9, 0.9), many(0.9, 0.9, 50) + many(0.1, 0.1, 50), 0, "which a coin could reach"),
-        (many(0.9, 0.9), many(0.9, 0.9), 40, "do not fit into its context"),
-        ([], many(0.9, 0.9), 0, "nothing to judge"),
-        (many(0.9, 0.9), [], 0, "no pair of the generator's"),
-    ],
-)
-def test_the_judge_votes_only_when_it_can_be_trusted(
-    verdicts: list[Verdict], truth: list[Verdict], unjudged: int, said: str | None
-) -> None:
-    summary = passport.summarise(verdicts, truth, unjudged, min_consistency=0.8)
-    assert summary["votes"] == (said is None)
-    if said:
-        assert said in summary["reason"]
-    assert summary["truth"] == "generator"

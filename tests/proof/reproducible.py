@@ -12,7 +12,7 @@ from tests.proof.common import SCRATCH, out_hashes, piece, run, tiny, workspace,
 CLAIM = "reproducible"
 # One key per block, and the stages that must run again for it (the measurements and what reads them aside).
 CHANGES: dict[str, tuple[tuple[str, ...], Any]] = {
-    "judge.min_consistency": (("judge", "min_consistency"), 0.7),
+    "judge.probe_pairs": (("judge", "probe_pairs"), 10),
     "gate.alpha": (("gate", "alpha"), 0.1),
     "measure.repeats": (("measure", "repeats"), 4),
     "distill.temperature": (("distill", "temperature"), 2.0),

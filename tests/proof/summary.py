@@ -228,6 +228,32 @@ def _preferences(found: dict[str, Any]) -> str:
     )
 
 
+def _llmbar(found: dict[str, Any]) -> str:
+    told = []
+    for name, judge in found["judges"].items():
+        low, high = judge["measures"]["accuracy"]["lo"], judge["measures"]["accuracy"]["hi"]
+        figures = (
+            f"same winner {judge['consistency']:.3f}, first place {judge['first']:.3f}, second "
+            f"{judge['second']:.3f}, right {judge['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+        )
+        again = "as in the sheet" if judge["reproduced"] else "NOT as in the sheet"
+        verdict = "valid" if judge["valid"] else "; ".join(judge["reasons"])
+        told.append(f"{name}, {judge['pairs']} pairs: {figures} ({again}). Passport: {verdict}")
+    return "<br>".join(told)
+
+
+def _endpoint(found: dict[str, Any]) -> str:
+    told = []
+    for name, run in found["runs"].items():
+        missing = ", ".join(f"{kind} {count}" for kind, count in run["missing"].items()) or "none"
+        told.append(
+            f"{name}: {run['judged']} of {found['pairs']} pairs judged, missing: {missing}; "
+            f"{run['prompts_delivered_twice']} prompts answered twice; {run['calls']} calls; run again: "
+            f"{run['judged_when_run_again']} judged"
+        )
+    return f"faults {', '.join(found['faults'])}<br>" + "<br>".join(told)
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -245,4 +271,6 @@ SENTENCES = {
     "mera_golden": _mera_golden,
     "preferences": _preferences,
     "promotions": _promotions,
+    "llmbar": _llmbar,
+    "endpoint": _endpoint,
 }

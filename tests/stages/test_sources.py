@@ -63,7 +63,8 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         base__source="local",
         base__path="data/model",
         evaluate__suites=["world", "data/suite"],
-        judge__model="data/model",
+        judge__judges=[{"type": "folder", "name": "mine", "path": "data/model"}],
+        judge__labels=["data/protect.jsonl"],
     )
     rows = _run(params)
     assert [(row["key"], row["path"]) for row in rows] == [
@@ -72,7 +73,8 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         ("corpus.protect.0", "data/protect.jsonl"),
         ("base.path", "data/model/config.json"),
         ("evaluate.suites.1", "data/suite/task/test.jsonl"),
-        ("judge.model", "data/model/config.json"),
+        ("judge.judges.0.path", "data/model/config.json"),
+        ("judge.labels.0", "data/protect.jsonl"),
     ]
     assert rows[0]["sha256"] == hashlib.sha256(b"a.txt").hexdigest()
     assert rows[0]["size"] == 5
@@ -86,7 +88,9 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         ({"corpus__protect": ["absent.jsonl"]}, "corpus.protect.0"),
         ({"base__source": "local", "base__path": "absent"}, "base.path"),
         ({"evaluate__suites": ["absent"]}, "evaluate.suites.0"),
-        ({"judge__model": "absent"}, "judge.model"),
+        ({"judge__judges": [{"type": "folder", "name": "x", "path": "absent"}]}, "judge.judges.0.path"),
+        ({"judge__labels": ["absent"]}, "judge.labels.0"),
+        ({"judge__rubric": "absent.yaml"}, "judge.rubric"),
         ({"distill__student": "absent"}, "distill.student"),
     ],
 )
@@ -111,7 +115,7 @@ def test_a_file_of_unknown_form_is_refused(project: Path, root: Path) -> None:
 
 
 def test_a_judge_that_is_off_is_not_looked_for(project: Path, root: Path) -> None:
-    assert _run(_params(root, judge__model="absent", judge__enabled=False)) == []
+    assert _run(_params(root, judge__labels=["absent"], judge__enabled=False)) == []
 
 
 def test_unchanged_files_are_not_read_again(

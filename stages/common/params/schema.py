@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 from stages.common.params.block import Block
 from stages.common.params.corpus import WORLD_TASKS, CorpusBlock, TokensBlock, ValidationBlock
 from stages.common.params.gate import GateBlock
+from stages.common.params.judging import JudgeBlock
 from stages.common.params.shipping import (
     Candidate,
     CandidateName,
     EvaluateBlock,
-    JudgeBlock,
     MeasureBlock,
     PromotionBlock,
 )
@@ -85,9 +85,9 @@ class Params(Block):
                 ("world" in self.evaluate.suites, "evaluate.suites: world", "name folders of tasks"),
                 (self.evaluate.questions > 0, "evaluate.questions", "set it to 0"),
                 (
-                    self.judge.enabled and self.judge.model == "embedded",
-                    "judge.model: embedded",
-                    "name a judge's folder or set judge.enabled to false",
+                    self.judge.embedded,
+                    "judge.judges: embedded",
+                    "name another judge or set judge.enabled to false",
                 ),
             ):
                 if wanted:

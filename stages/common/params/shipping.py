@@ -1,4 +1,4 @@
-"""Blocks from `candidates` to `promotion`: what is built, how it is judged, where it ships to."""
+"""Blocks from `candidates` to `promotion` but `judge` and `gate`: what is built, measured, shipped where."""
 
 from __future__ import annotations
 
@@ -54,13 +54,6 @@ class EvaluateBlock(Block):
     bpc_characters: PositiveInt = 120_000
     bpc_window: int = Field(default=128, ge=16, le=131072)
     pairs_per_phenomenon: PositiveInt | None = 100
-
-
-class JudgeBlock(Block):
-    enabled: bool
-    model: str
-    pairs: PositiveInt
-    min_consistency: float = Field(ge=0, le=1)
 
 
 class MeasureBlock(Block):

@@ -96,5 +96,5 @@ def test_a_judge_that_always_says_the_first_is_read_and_found_out(address: str, 
     assert len(verdicts) == 3, results
     # This server leaves out log-probabilities without a word, so the written verdict counts.
     assert {(verdict.p_first, verdict.p_second) for verdict in verdicts} == {(1.0, 0.0)}
-    bias = passport.position_bias(verdicts)
-    assert (bias.consistency, bias.primacy) == (0.0, 1.0)
+    found = passport.without_labels(verdicts)
+    assert (found["consistency"].value, found["primacy"].value) == (0.0, 1.0)

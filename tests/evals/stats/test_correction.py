@@ -105,6 +105,21 @@ def test_bad_labels_are_refused(
         prediction_powered_mean(labels, verdicts, unlabelled)
 
 
-def test_graded_verdicts_have_no_sensitivity() -> None:
-    with pytest.raises(EvalError, match="zeros and ones"):
-        corrected_rate([0.5], [1], [0])
+@pytest.mark.parametrize("rate", [0.3, 0.5])
+def test_graded_verdicts_of_clusters_are_corrected_within_their_interval(rate: float) -> None:
+    covered, found = 0, []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        truth = np.repeat(rng.random(60) < rate, 4)
+        grades = np.where(truth, rng.beta(6, 2, 240), rng.beta(2, 5, 240))
+        clusters = np.repeat(np.arange(60), 4)
+        result = corrected_rate(grades, rng.beta(6, 2, 60), rng.beta(2, 5, 60), clusters=clusters)
+        covered += result.lo <= rate <= result.hi
+        found.append(result.mean)
+    assert covered / 300 >= 0.92
+    assert np.mean(found) == pytest.approx(rate, abs=0.02)
+
+
+def test_verdicts_are_shares() -> None:
+    with pytest.raises(EvalError, match="outside 0 to 1"):
+        corrected_rate([1.5], [1], [0])

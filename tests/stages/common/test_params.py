@@ -55,7 +55,11 @@ def test_the_default_file_is_valid(root: Path) -> None:
         ("base.bootstrap.mixx", {}, ["unknown key `base.bootstrap.mixx`; did you mean `mix`?"]),
         ("candidates.adapt-bf16.recip", "bf16", ["`candidates.adapt-bf16.recip`; did you mean `recipe`?"]),
         ("gate.against_parent.0.margn", 0, ["`gate.against_parent.0.margn`; did you mean `margin`?"]),
-        ("judge.zzz", 1, ["unknown key `judge.zzz`; allowed: enabled, min_consistency, model, pairs"]),
+        ("judge.zzz", 1, ["unknown key `judge.zzz`; allowed: enabled, families, judges, labels, pairs"]),
+        ("judge.judges.0.modell", "x", ["unknown key `judge.judges.0.modell`"]),
+        ("judge.passport.consistency.at_most", 0.9, ["`judge.passport.consistency`: a threshold has one of"]),
+        ("judge.passport.accuracy", {"at_least": 0.6}, ["key `judge.passport.accuracy.source` is missing"]),
+        ("judge.passport.accurac", {}, ["did you mean `accuracy`?"]),
         ("corpus.heldout_share", 0.7, ["key `corpus.heldout_share` is 0.7", "less than or equal to 0.5"]),
         ("seed", -1, ["key `seed` is -1", "greater than or equal to 0"]),
         ("seed", "one", ["key `seed` is 'one'", "valid integer"]),
@@ -169,7 +173,7 @@ def test_a_second_world_is_refused(values: dict[str, Any]) -> None:
     [
         ("evaluate", {"suites": ["world"]}, "`evaluate.suites: world` needs the embedded world"),
         ("evaluate", {"questions": 10}, "`evaluate.questions` needs the embedded world"),
-        ("judge", {"enabled": True}, "`judge.model: embedded` needs the embedded world"),
+        ("judge", {"enabled": True}, "`judge.judges: embedded` needs the embedded world"),
     ],
 )
 def test_what_needs_the_world_says_so(
@@ -189,9 +193,30 @@ def test_the_names_of_the_world_are_those_that_it_writes(values: dict[str, Any])
     assert {document.subset: document.language for document in world.documents} == WORLD_SUBSETS
 
 
+FAR = {"type": "endpoint", "name": "far", "address": "http://h/v1", "model": "m", "bases": ["owner/m"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"judges": [FAR]}, "judge `far` is behind an address, and `texts_may_leave` is false"),
+        ({"judges": [FAR, FAR], "texts_may_leave": True}, "two judges have one name (far, far)"),
+        ({"judges": [{**FAR, "bases": []}]}, "key `judge.judges.0.bases`"),
+        ({"judges": [{**FAR, "bases": ["gpt"]}]}, "key `judge.judges.0.bases.0`"),
+        ({"judges": [{**FAR, "type": "near"}]}, "key `judge.judges.0`"),
+        ({"judges": []}, "key `judge.judges`"),
+    ],
+)
+def test_judges_that_cannot_be_are_refused(values: dict[str, Any], change: dict[str, Any], part: str) -> None:
+    values["judge"] |= change
+    assert part in _error(values)
+    values["judge"] |= {"judges": [FAR], "texts_may_leave": True}
+    assert parse(values, "params.yaml").judge.outside == {}
+
+
 def test_a_stage_sees_single_keys_of_blocks(values: dict[str, Any]) -> None:
-    reads = select(parse(values, "params.yaml"), ("seed", "judge.enabled", "judge.model"))
-    assert resolved(reads) == {"judge": {"enabled": True, "model": "embedded"}, "seed": 1}
+    reads = select(parse(values, "params.yaml"), ("seed", "judge.enabled", "judge.raters"))
+    assert resolved(reads) == {"judge": {"enabled": True, "raters": "crowd"}, "seed": 1}
     with pytest.raises(AttributeError, match="key `pairs`"):
         _ = reads.judge.pairs
 

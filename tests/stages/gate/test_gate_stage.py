@@ -170,9 +170,15 @@ def vote(house: Path, preference: float, **about: str) -> None:
     folder = house / "out/judge/adapt-bf16"
     scores = [read_json(house / f"out/evaluate/{name}/scores.json") for name in ("adapt-bf16", "champion")]
     digests = {"candidate": scores[0]["model"]["digest"], "champion": scores[1]["model"]["digest"], **about}
-    write_json(folder / "summary.json", {"votes": True, "reason": "", **digests})
-    rows = [{"id": str(i), "cluster": str(i), "preference": preference} for i in range(100)]
-    pd.DataFrame(rows).to_parquet(folder / "verdicts.parquet")
+    judge = {"digest": "j" * 64, "rubric": "r" * 64}
+    write_json(folder / "summary.json", {"votes": True, "reason": "", "judge": judge, **digests})
+    write_json(folder / "passport.json", {"schema": 1, "judge": judge, "valid": True, "reasons": []})
+    rows = [
+        {"id": str(i), "cluster": str(i), "preference": preference, "label": float("nan")} for i in range(100)
+    ]
+    pd.DataFrame([*rows, {"id": "lost", "cluster": "lost"}]).to_parquet(folder / "verdicts.parquet")
+    known = [{"truth": side, "preference": value} for side, value in (("ours", 0.9), ("theirs", 0.1))]
+    pd.DataFrame(known * 50).to_parquet(folder / "labelled.parquet")
 
 
 def test_a_trusted_judge_can_hold_a_candidate_back(params: Params, house: Path) -> None:
@@ -182,6 +188,16 @@ def test_a_trusted_judge_can_hold_a_candidate_back(params: Params, house: Path) 
     assert decision["winner"] is None
     vote(house, 0.9)
     assert decide(params, house)["winner"] == "adapt-bf16"
+
+
+def test_a_judge_without_a_valid_passport_does_not_hold_it_back(params: Params, house: Path) -> None:
+    vote(house, 0.1)
+    passport = {"schema": 1, "judge": None, "valid": False, "reasons": ["consistency is 0.2"]}
+    write_json(house / "out/judge/adapt-bf16/passport.json", passport)
+    decision = decide(params, house)
+    assert decision["winner"] == "adapt-bf16"
+    said = decision["candidates"]["adapt-bf16"]["reasons"]
+    assert "the judge does not vote: no valid passport: consistency is 0.2" in said
 
 
 def test_verdicts_about_other_checkpoints_are_refused(params: Params, house: Path) -> None:

@@ -1,152 +1,176 @@
-"""Stage judge: reads answers, asks a real tiny model, writes its verdicts; refuses what does not fit."""
+"""Stage judge with the embedded judge, a real tiny model: its files, and what it refuses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from judge_stage_fakes import CELL, write_answers, write_lineage
 
+from evals.errors import EvalError
 from stages.common import judges
-from stages.common.atomic import read_json, write_json
+from stages.common.atomic import write_json
 from stages.common.bpe import train_tokenizer
 from stages.common.checkpoint import digest, save_model
 from stages.common.errors import UserError
-from stages.common.params import Params, load
-from stages.common.stage import execute
-from stages.judge.stage import STAGE
+from stages.gate import reading
 
-CELL = "adapt-bf16"
-COLUMNS = ["id", "cluster", "p_first", "p_second", "preference", "consistent"]
-
-
-def answers(folder: Path, sign: str, texts: list[str]) -> None:
-    """answers.parquet and scores.json of one model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "scores.json", {"model": {"digest": sign}})
-    rows = [
-        {"id": f"q{i}", "cluster": f"c{i}", "question": f"Вопрос: что {i}?\nОтвет:", "answer": text,
-         "reference": f"верно {i}", "wrong": f"неверно {i}"}
-        for i, text in enumerate(texts)
-    ]  # fmt: skip
-    pd.DataFrame(rows).to_parquet(folder / "answers.parquet")
+COLUMNS = [
+    *("id", "cluster", "question", "candidate_answer", "champion_answer"),
+    *("p_first", "p_second", "preference", "consistent", "outcome", "missing", "reason", "label", "votes"),
+]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def params(root: Path) -> Params:
-    whole = load(root / "params.yaml")
-    return whole.model_copy(update={"threads": 1, "device": "cpu"})
-
-
-@pytest.fixture
-def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Answers of a candidate and of the champion, and an untrained judge."""
+def weights(out: Path) -> Path:
+    """An untrained embedded judge, and four answers of each model."""
     from stages.common.training.shape import derive_shape, new_model
 
-    monkeypatch.chdir(tmp_path)
-    answers(tmp_path / "out/evaluate" / CELL, "candidate-digest", ["да", "нет", " верно 2 ", ""])
-    answers(tmp_path / "out/evaluate/champion", "champion-digest", ["нет", "да", "верно 2", "да"])
-    folder = tmp_path / "out/judge_model"
+    write_answers(out / "evaluate" / CELL, "candidate", ["да", "нет", " верно 2 ", ""])
+    write_answers(out / "evaluate/champion", "champion", ["нет", "да", "верно 2", "да"])
+    folder = out / "judge_model"
     tokenizer = train_tokenizer(["Вопрос: что 1? Ответ: да нет верно неверно Лучший"], 300)
     shape = derive_shape(160_000, len(tokenizer))
     save_model(new_model(shape, tokenizer.eos_token_id, 3), tokenizer, folder)
-    judges.Judge("embedded", digest(folder)).write(folder)
-    return tmp_path / "out"
+    write_lineage(folder, {"source": "scratch"})
+    judges.write(folder, {"embedded": judges.Weights("embedded", digest(folder))})
+    return folder
 
 
-def run(params: Params, out: Path, **changes: Any) -> tuple[dict[str, Any], pd.DataFrame]:
-    """summary.json and verdicts.parquet of one cell."""
-    block = params.judge.model_copy(update=changes)
-    execute(STAGE, params.model_copy(update={"judge": block}), CELL)
-    folder = out / "judge" / CELL
-    return dict(read_json(folder / "summary.json")), pd.read_parquet(folder / "verdicts.parquet")
-
-
-def test_verdicts_and_summary_have_the_contracted_form(params: Params, out: Path) -> None:
-    summary, table = run(params, out)
+def test_verdicts_and_summary_have_the_contracted_form(judge: Run, weights: Path) -> None:
+    done = judge()
+    summary, table = done.summary, done.verdicts
     assert list(table.columns) == COLUMNS
     assert list(table["id"]) == ["q0", "q1", "q2", "q3"]
     assert ((table["preference"] - (table["p_first"] + table["p_second"]) / 2).abs() < 1e-12).all()
     assert table["preference"][2] == 0.5 and table["consistent"][2] is None
     assert (summary["pairs"], summary["asked"], summary["enabled"]) == (4, 3, True)
-    assert (summary["candidate"], summary["champion"]) == ("candidate-digest", "champion-digest")
-    assert summary["judge"] == {"kind": "embedded", "digest": digest(out / "judge_model")}
-    assert summary["truth"] == "generator"
+    assert (summary["candidate"], summary["champion"]) == ("candidate", "champion")
+    assert summary["judge"]["digest"] == done.passport["judge"]["digest"]
+    assert done.passport["judge"]["model"] == digest(weights)
+    assert summary["truth"] == done.passport["truth"] == "generator"
+    assert set(done.passport["probes"]) >= {"injection_ru", "authority", "markdown", "length"}
 
 
-def test_a_judge_that_failed_its_examination_is_not_asked(params: Params, out: Path) -> None:
-    folder = out / "judge_model"
-    judges.Judge("embedded", digest(folder), reason="it failed its own examination").write(folder)
-    summary, table = run(params, out)
-    assert (summary["votes"], summary["reason"]) == (False, "it failed its own examination")
-    assert table.empty
+def test_an_untrained_judge_does_not_vote(judge: Run, weights: Path) -> None:
+    done = judge()
+    assert done.summary["votes"] is False
+    assert "the lower bound of accuracy is" in done.summary["reason"]
+    assert not reading.vote(done.folder, "candidate", "champion").votes
 
 
-def test_an_untrained_judge_does_not_vote(params: Params, out: Path) -> None:
-    summary, _ = run(params, out)
-    assert summary["votes"] is False
-    assert "coin" in summary["reason"]
+def test_a_judge_that_failed_its_examination_is_not_asked(judge: Run, weights: Path) -> None:
+    reason = "it failed its own examination"
+    judges.write(weights, {"embedded": judges.Weights("embedded", digest(weights), reason=reason)})
+    done = judge()
+    assert (done.summary["votes"], done.summary["reason"]) == (False, reason)
+    assert done.verdicts.empty and done.passport["reasons"] == [reason]
 
 
-def test_swapping_candidate_and_champion_mirrors_the_preference(params: Params, out: Path) -> None:
-    _, forward = run(params, out)
+def test_swapping_candidate_and_champion_mirrors_the_preference(judge: Run, weights: Path, out: Path) -> None:
+    forward = judge().verdicts
     candidate, champion = out / "evaluate" / CELL, out / "evaluate/champion"
     candidate.rename(out / "aside")
     champion.rename(candidate)
     (out / "aside").rename(champion)
-    _, backward = run(params, out)
+    backward = judge().verdicts
     assert list(forward["preference"] + backward["preference"]) == pytest.approx([1.0] * 4)
     assert list(forward["consistent"]) == list(backward["consistent"])
 
 
-def test_the_same_inputs_give_the_same_bytes(params: Params, out: Path) -> None:
-    run(params, out)
-    first = [file.read_bytes() for file in sorted((out / "judge" / CELL).iterdir())]
-    run(params, out)
-    assert [file.read_bytes() for file in sorted((out / "judge" / CELL).iterdir())] == first
+def test_the_same_inputs_give_the_same_bytes(judge: Run, weights: Path) -> None:
+    first = judge().bytes
+    assert set(first) == {"labelled.parquet", "passport.json", "summary.json", "verdicts.parquet"}
+    assert judge().bytes == first
 
 
-def test_only_the_declared_number_of_pairs_is_judged(params: Params, out: Path) -> None:
-    summary, table = run(params, out, pairs=2)
-    assert (summary["pairs"], len(table)) == (2, 2)
+def test_only_the_declared_number_of_pairs_is_judged(judge: Run, weights: Path) -> None:
+    done = judge(pairs=2)
+    assert (done.summary["pairs"], len(done.verdicts)) == (2, 2)
 
 
-def test_a_switched_off_judge_asks_nothing_and_does_not_vote(params: Params, out: Path) -> None:
-    summary, table = run(params, out, enabled=False)
-    assert (summary["enabled"], summary["votes"], summary["preference"], len(table)) == (
-        False,
-        False,
-        None,
-        0,
-    )
-    assert "judge.enabled" in summary["reason"]
+def test_a_switched_off_judge_asks_nothing_and_does_not_vote(judge: Run, out: Path) -> None:
+    done = judge(enabled=False)
+    summary = done.summary
+    assert (summary["enabled"], summary["votes"], summary["preference"]) == (False, False, None)
+    assert "judge.enabled" in summary["reason"] and done.verdicts.empty
 
 
-def test_a_judge_does_not_judge_its_own_answers(params: Params, out: Path) -> None:
-    write_json(out / "evaluate/champion/scores.json", {"model": {"digest": digest(out / "judge_model")}})
-    summary, _ = run(params, out)
+def test_a_judge_does_not_judge_its_own_answers(judge: Run, weights: Path, out: Path) -> None:
+    write_json(out / "evaluate/champion/scores.json", {"model": {"digest": digest(weights)}})
+    summary = judge().summary
     assert summary["votes"] is False and "champion itself" in summary["reason"]
 
 
-def test_different_questions_are_refused_and_the_earlier_out_stays(params: Params, out: Path) -> None:
-    before, _ = run(params, out)
-    answers(out / "evaluate/champion", "champion-digest", ["один"])
+def test_a_side_of_unknown_origin_is_not_judged(judge: Run, weights: Path, out: Path) -> None:
+    write_json(out / "quantize" / CELL / "gorn.json", {"lineage": {}})
+    assert "nobody says what candidate descends from" in judge().summary["reason"]
+
+
+def test_broken_weights_end_in_one_line_and_leave_nothing(judge: Run, weights: Path, out: Path) -> None:
+    from stages.common.checkpoint import load_model, load_tokenizer
+
+    model = load_model(weights)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    save_model(model, load_tokenizer(weights), weights)
+    judges.write(weights, {"embedded": judges.Weights("embedded", digest(weights))})
+    with pytest.raises(EvalError, match="log-probabilities that are not finite; its weights are broken"):
+        judge()
+    assert not (out / "judge" / CELL).exists()
+
+
+def test_changed_weights_are_refused(judge: Run, weights: Path) -> None:
+    judges.write(weights, {"embedded": judges.Weights("embedded", "0" * 64)})
+    with pytest.raises(UserError, match="weights have changed"):
+        judge()
+
+
+def test_different_questions_are_refused_and_the_earlier_out_stays(
+    judge: Run, weights: Path, out: Path
+) -> None:
+    before = judge()
+    summary = before.summary
+    write_answers(out / "evaluate/champion", "champion", ["один"])
     with pytest.raises(UserError, match="different questions"):
-        run(params, out)
-    assert read_json(out / "judge" / CELL / "summary.json") == before
+        judge()
+    assert before.summary == summary
 
 
-def test_a_table_that_is_not_ours_is_refused(params: Params, out: Path) -> None:
+def test_a_table_that_is_not_ours_is_refused(judge: Run, weights: Path, out: Path) -> None:
     (out / "evaluate" / CELL / "answers.parquet").write_bytes(b"no parquet")
     with pytest.raises(UserError, match=r"answers\.parquet"):
-        run(params, out)
+        judge()
 
 
-def test_without_questions_there_is_nothing_to_judge(params: Params, out: Path) -> None:
+def test_without_questions_there_is_nothing_to_judge(judge: Run, weights: Path, out: Path) -> None:
     for name in (CELL, "champion"):
         path = out / "evaluate" / name / "answers.parquet"
         pd.read_parquet(path).iloc[:0].to_parquet(path)
-    summary, table = run(params, out)
-    assert (summary["votes"], summary["pairs"], len(table)) == (False, 0, 0)
-    assert "nothing to judge" in summary["reason"]
+    done = judge()
+    assert (done.summary["votes"], done.summary["pairs"], len(done.verdicts)) == (False, 0, 0)
+    assert "there is no such pair" in done.summary["reason"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id": "a"}', "field `cluster` is missing"),
+        ('{"id": "a", "input": "?", "output_1": "x", "output_2": "y", "label": 3}', "must be 1 or 2"),
+        (
+            '{"id": "a", "cluster": "a", "question": "?", "ours": "x", "theirs": "y", "votes": {"b": "x"}}',
+            "votes",
+        ),
+    ],
+)
+def test_a_broken_file_of_labels_is_one_line(
+    judge: Run, weights: Path, tmp_path: Path, line: str, said: str
+) -> None:
+    (tmp_path / "labels.jsonl").write_text(line)
+    with pytest.raises(EvalError, match=said):
+        judge(labels=["labels.jsonl"])

@@ -15,6 +15,7 @@ from stages.common import judges
 from stages.common.atomic import read_json
 from stages.common.errors import UserError
 from stages.common.params import Params, load, select
+from stages.common.params.judging import FolderJudge
 from stages.common.stage import execute
 from stages.judge_model.batches import VERDICT_WEIGHT, Rows, Texts, weighted_cross_entropy
 from stages.judge_model.stage import STAGE, failed
@@ -108,7 +109,7 @@ def test_the_loss_is_the_weighted_mean_over_texts_alone() -> None:
 @pytest.mark.slow
 def test_a_judge_is_trained_examined_and_loads_again(params: Params, folder: Path) -> None:
     execute(STAGE, params)
-    judge = judges.read(folder)
+    judge = judges.read(folder)["embedded"]
     assert judge.kind == "embedded"
     assert judges.checkpoint(judge, folder) == folder
     training = read_json(folder / "training.json")
@@ -118,7 +119,7 @@ def test_a_judge_is_trained_examined_and_loads_again(params: Params, folder: Pat
     assert read_json(folder / "gorn.json")["lineage"]["base"]["source"] == "scratch"
     digest = judge.digest
     execute(STAGE, params)
-    assert judges.read(folder).digest == digest
+    assert judges.read(folder)["embedded"].digest == digest
 
 
 @pytest.mark.parametrize(
@@ -152,17 +153,15 @@ def test_no_judged_lesson_touches_what_the_exam_asks(params: Params) -> None:
         assert not any(text.startswith(pair.question + "\n") for text in judged)
 
 
-def run(params: Params, folder: Path, **changes: Any) -> judges.Judge:
+def run(params: Params, folder: Path, **changes: Any) -> dict[str, judges.Weights]:
     """Run the stage with another `judge` block."""
     block = params.judge.model_copy(update=changes)
     execute(STAGE, params.model_copy(update={"judge": block}))
     return judges.read(folder)
 
 
-def test_a_switched_off_judge_trains_nothing_and_says_why(params: Params, folder: Path) -> None:
-    judge = run(params, folder, enabled=False)
-    assert (judge.kind, judge.digest) == ("none", None)
-    assert "judge.enabled" in judge.reason
+def test_a_switched_off_judge_trains_nothing(params: Params, folder: Path) -> None:
+    assert run(params, folder, enabled=False) == {}
     assert not list(folder.glob("*.safetensors"))
 
 
@@ -170,7 +169,7 @@ def test_a_named_folder_is_noted_by_path_and_digest_and_watched(params: Params, 
     mine = folder.parent.parent / "mine"
     mine.mkdir()
     (mine / "model.safetensors").write_bytes(b"weights")
-    judge = run(params, folder, model=str(mine))
+    judge = run(params, folder, judges=[FolderJudge(type="folder", name="mine", path=str(mine))])["mine"]
     assert (judge.kind, judge.path) == ("folder", str(mine))
     assert judges.checkpoint(judge, folder) == mine
     (mine / "model.safetensors").write_bytes(b"other weights")
@@ -180,7 +179,7 @@ def test_a_named_folder_is_noted_by_path_and_digest_and_watched(params: Params, 
 
 def test_a_named_folder_that_is_absent_is_refused(params: Params, folder: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
-        run(params, folder, model="nowhere")
+        run(params, folder, judges=[FolderJudge(type="folder", name="far", path="nowhere")])
 
 
 def test_an_embedded_judge_needs_the_world(params: Params, folder: Path) -> None:
@@ -190,4 +189,4 @@ def test_an_embedded_judge_needs_the_world(params: Params, folder: Path) -> None
     corpus = params.corpus.model_copy(update={"sources": [files]})
     with pytest.raises(UserError, match="no embedded world"):
         execute(STAGE, params.model_copy(update={"corpus": corpus}))
-    assert select(params, STAGE.reads).judge.model == "embedded"
+    assert [judge.type for judge in select(params, STAGE.reads).judge.judges] == ["embedded"]

@@ -1,0 +1,77 @@
+"""What a judge's verdicts mean at the gate: the rate behind them, corrected for the judge's own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evals.errors import EvalError
+from evals.gate import words
+from evals.gate.policy import FAIL, Check, Policy
+from evals.gate.rules import verdict_of
+from evals.judge import winrate
+from evals.judge.winrate import Evidence
+from evals.stats.inputs import normal_quantile
+from evals.stats.intervals import Difference
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What the judge said about one candidate: whether it may vote, why not, and its verdicts.
+
+    `preferences` and `clusters` are per judged pair, in the order of judging; the other fields are those of
+    `evals.judge.winrate.Evidence`.
+    """
+
+    votes: bool
+    reason: str
+    preferences: Sequence[float]
+    clusters: Sequence[str]
+    labels: Sequence[float | None] = ()
+    on_better: Sequence[float] = ()
+    on_worse: Sequence[float] = ()
+    sequential: bool = False
+
+
+def check_judge(vote: Vote, policy: Policy) -> Check:
+    """The rate at which the candidate's answers are better must stay above one half minus the margin.
+
+    It is corrected for the judge's errors (`evals.judge.winrate`); without verdicts, or without anything that
+    tells these errors, a number is missing and the gate is closed.
+    """
+    head = ("judge", "champion", "preference", policy.judge_margin)
+    try:
+        found = winrate.rate(
+            Evidence(
+                vote.preferences,
+                vote.clusters,
+                vote.labels,
+                vote.on_better,
+                vote.on_worse,
+                vote.sequential,
+            ),
+            policy.alpha,
+        )
+    except EvalError as error:
+        text = f"the judge votes, but its rate is missing: {error}; a missing number closes the gate"
+        return Check(*head, FAIL, text)
+    se = (found.mean - found.lower) / normal_quantile(1 - policy.alpha)
+    difference = Difference(
+        found.mean - 0.5, found.lower - 0.5, found.upper - 0.5, se, found.n, found.clusters
+    )
+    verdict = verdict_of(difference, policy.judge_margin, policy.min_clusters)
+    text = words.preference(difference, verdict, policy)
+    ways = {
+        "anytime": "corrected for its errors, at whatever pair it stopped",
+        "prediction-powered": "combined with the labels of people",
+        "corrected": "corrected for its errors",
+    }
+    return Check(
+        *head,
+        verdict,
+        f"{text} ({ways[found.method]})",
+        difference.mean,
+        difference.lower,
+        difference.n,
+        difference.clusters,
+    )
