@@ -7,7 +7,7 @@ from typing import Any
 
 from evals import baselines
 from evals.bpc import Bits
-from evals.harness import Results
+from evals.results import Results
 from evals.items import Item
 from evals.mera import score
 from evals.minimal_pairs import TASK as PAIRS_TASK

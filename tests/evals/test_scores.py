@@ -6,7 +6,7 @@ import pytest
 
 from evals import scores
 from evals.bpc import Bits, Document
-from evals.harness import Results
+from evals.results import Results
 from evals.items import Item
 from evals.minimal_pairs import TASK, Pair
 from evals.records import Layout, Record

@@ -13,7 +13,7 @@ import pytest
 
 from evals import scores, suites
 from evals.errors import EvalError
-from evals.harness import Results
+from evals.results import Results
 from evals.items import Answer, Item
 from evals.mera import code
 from evals.mera.code import SWITCHED_OFF, Limits, outcomes, results

@@ -89,7 +89,7 @@ def test_generative_twins_have_the_same_prompts(
     for row in _read(golden / file):
         if row["continuations"] is None or suites.describe(row["task"]).spec.get("dialogue"):
             continue
-        twin = suites.describe(row["task"], "generative")
+        twin = suites.describe(row["task"], "generate")
         assert twin.name == f"{row['task']}_gen" and twin.choices is None
         context, [(_, settings)] = _requests(_prepared(twin, row, records))
         assert (context, settings["until"]) == (row["context"], ["\n"])

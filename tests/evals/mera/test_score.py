@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evals import scores, suites
 from evals.errors import EvalError
-from evals.harness import Results
+from evals.results import Results
 from evals.items import Answer, Item
 from evals.mera import detox, metrics, score
 from evals.mera.detox import NO_SCORERS

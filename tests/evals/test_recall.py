@@ -1,0 +1,213 @@
+"""Answers out of the cache: the same results as asking, and nothing that changed is ever found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation_models import make_model, make_tokenizer
+
+from evals import harness, recall, suites
+from evals.answers import Answers
+from evals.mera import dialogue
+from evals.recall import Known, Remembering, UnknownError
+from evals.records import Layout, Record
+from evals.suites import Task
+
+WORDS = ["кот", "дом", "река", "лес", "мост", "снег"]
+SCOPE = {"weights": "a"}
+
+
+def _records(answers: list[str]) -> tuple[Record, ...]:
+    options = [{"word": WORDS[i % 6], "n": str(i), "a": WORDS[i % 6], "b": "пень"} for i in range(len(answers))]
+    return tuple(
+        Record("Слово {word}, номер {n}.\nОтвет:", given, answer, str(i), f"f{i // 2}", "")
+        for i, (given, answer) in enumerate(zip(options, answers, strict=True))
+    )
+
+
+def _turn(number: int) -> Record:
+    inputs = {"question": f"Вопрос {number}?", "choice1": "да", "choice2": "нет"}
+    meta = {"dialog_id": 0, "question_id": number}
+    text = "Диалог:\n{context}\n{question}\n1. {choice1}\n2. {choice2}\nОтвет:"
+    return Record(text, inputs, "12"[number % 2], f"0:{number}", "0", "f", meta)
+
+
+def _code() -> Task:
+    meta = {"id": 1, "entry_point": "f", "canonical_solution": "pass"}
+    record = Record("{function}", {"function": "def f():", "tests": "[]"}, '["1"]', "1", "1", "f", meta)
+    other = replace(record, inputs={"function": "def g(x):", "tests": "[]"}, id="2")
+    described = suites.describe("rucodeeval")
+    return replace(described, test=(record, other))
+
+
+def _tasks() -> list[Task]:
+    shots = (Record("Слово {word}?", {"word": "мост"}, "да", "s1", "s1", ""),)
+    made = _records(["да", "нет"] * 3)
+    plain = Task("words", "ru", "choice", ("да", "нет"), Layout(frame="{word}:"), "1", made, shots)
+    cloze = Task("cloze", "ru", "choice", ("A", "B"), Layout(), "1", _records(["A", "B"] * 2), options=("a", "b"))
+    shown = {record.id: (cloze.test[0],) for record in cloze.test[1:]}
+    cloze = replace(cloze, test=cloze.test[1:], shown=shown)
+    written = Task("plural", "ru", "generate", None, Layout(), "1", _records(["коты", "дома"]))
+    talk = replace(suites.describe("rutie"), test=tuple(dialogue.ordered([_turn(n) for n in range(3)], "f")))
+    return [plain, cloze, written, talk, _code()]
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return make_model(make_tokenizer(WORDS), positions=1200)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return make_tokenizer(WORDS)
+
+
+@pytest.fixture(scope="module")
+def lm(model: Any, tokenizer: Any) -> Any:
+    return harness.wrap(model, tokenizer, 4)
+
+
+class _Counting:
+    """Passes requests on and counts them by kind."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.asked: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def loglikelihood(self, requests: list[Any], **settings: Any) -> list[Any]:
+        self.asked += [("loglikelihood", request.arguments) for request in requests]
+        return list(self._inner.loglikelihood(requests, **settings))
+
+    def generate_until(self, requests: list[Any], **settings: Any) -> list[Any]:
+        self.asked += [("generate_until", request.arguments) for request in requests]
+        return list(self._inner.generate_until(requests, **settings))
+
+
+def _versions(tasks: list[Task]) -> dict[str, str]:
+    return {task.name: task.version for task in tasks}
+
+
+def _ask(lm: Any, tasks: list[Task], folder: Path) -> tuple[Any, list[Any]]:
+    counting = _Counting(lm)
+    answers = Answers(folder, SCOPE)
+    found = harness.run(Remembering(counting, answers, _versions(tasks)), tasks)
+    answers.close()
+    return found, counting.asked
+
+
+@pytest.fixture(scope="module")
+def filled(lm: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[Any]]:
+    """A cache with every answer, the results of the run that filled it, and what that run asked."""
+    folder = tmp_path_factory.mktemp("answers")
+    return folder, *_ask(lm, _tasks(), folder)
+
+
+def _recalled(folder: Path, tasks: list[Task], cut: dict[str, int | None]) -> Any:
+    known = Known(Answers(folder, SCOPE), _versions(tasks))
+    return recall.run(known, tasks, lambda task, _: cut[task.name])
+
+
+def test_recalled_results_are_those_of_lm_eval(filled: tuple[Path, Any, list[Any]]) -> None:
+    """Shots, frames, cloze options, dialogue and samples: prompts and hashes too, or nothing was found."""
+    folder, asked, requests = filled
+    assert len(requests) == 6 * 2 + 3 * 2 + 2 + 3 * 2 + 2 * 10
+    found = _recalled(folder, _tasks(), asked.cut)
+    assert found == asked
+    assert {item.task for item in found.items} == {"words", "cloze", "plural", "rutie"}
+    assert len({answer for given in found.answers["rucodeeval"] for answer in given.written}) > 2
+
+
+def test_a_second_run_asks_nothing(lm: Any, filled: tuple[Path, Any, list[Any]]) -> None:
+    folder, asked, _ = filled
+    again, requests = _ask(lm, _tasks(), folder)
+    assert requests == []
+    assert again == asked
+
+
+def _shorter(tasks: list[Task]) -> list[Task]:
+    return [replace(tasks[0], test=tasks[0].test[:3]), *tasks[1:]]
+
+
+def _changed(place: int, change: Callable[[Task], Task]) -> Callable[[list[Task]], list[Task]]:
+    return lambda tasks: [change(task) if number == place else task for number, task in enumerate(tasks)]
+
+
+def _new_word(task: Task) -> Task:
+    first = replace(task.test[0], inputs={**dict(task.test[0].inputs), "word": "пень"})
+    return replace(task, test=(first, *task.test[1:]))
+
+
+CHANGES: dict[str, tuple[Callable[[list[Task]], list[Task]], int]] = {
+    "an item less": (_shorter, 0),
+    "a prompt": (_changed(0, _new_word), 2),
+    "shots": (_changed(0, lambda task: replace(task, shots=())), 12),
+    "the version": (_changed(2, lambda task: replace(task, version="2")), 2),
+    "a choice more": (_changed(0, lambda task: replace(task, choices=("да", "нет", "оба"))), 6),
+    # The other turns stand before or after the changed one: those after see another context.
+    "a turn": (
+        _changed(3, lambda t: replace(t, test=(t.test[0], replace(t.test[1], inputs={**dict(t.test[1].inputs), "question": "Что?"}), t.test[2]))),
+        4,
+    ),
+    # A sample depends on those drawn before it, so that all are drawn anew.
+    "a program more": (_changed(4, lambda t: replace(t, test=(*t.test, replace(t.test[0], instruction="{function} #", id="3")))), 30),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_only_what_is_new_is_asked(
+    lm: Any, filled: tuple[Path, Any, list[Any]], tmp_path: Path, name: str
+) -> None:
+    folder, asked, _ = filled
+    change, expected = CHANGES[name]
+    tasks = change(_tasks())
+    copy = tmp_path / "answers"
+    copy.mkdir()
+    (file,) = folder.glob("*.jsonl")
+    (copy / file.name).write_bytes(file.read_bytes())
+    if expected:
+        with pytest.raises(UnknownError):
+            _recalled(copy, tasks, asked.cut)
+    found, requests = _ask(lm, tasks, copy)
+    assert len(requests) == expected
+    assert _recalled(copy, tasks, found.cut) == found
+
+
+def test_another_setting_of_generation_is_not_found(filled: tuple[Path, Any, list[Any]]) -> None:
+    folder, _, requests = filled
+    known = Known(Answers(folder, SCOPE), {"plural": "1"})
+    (kind, (prompt, settings)) = next(r for r in requests if r[0] == "generate_until")
+    request = recall.Request("plural", {}, (prompt, settings))
+    assert known.generate_until([request])
+    for change in ({"max_gen_toks": 99}, {"until": ["."]}, {"do_sample": True}):
+        with pytest.raises(UnknownError):
+            known.generate_until([replace_arguments(request, {**settings, **change})])
+    assert kind == "generate_until"
+
+
+def replace_arguments(request: Any, settings: dict[str, Any]) -> Any:
+    return recall.Request(request.task_name, request.doc, (request.arguments[0], settings))
+
+
+def test_a_run_that_is_killed_goes_on_from_its_last_batch(lm: Any, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    class Dying(Answers):
+        def put(self, value: Any, *request: Any) -> None:
+            if self.asked == 5:
+                raise Killed
+            super().put(value, *request)
+
+    tasks = _tasks()[:1]
+    with pytest.raises(Killed):
+        harness.run(Remembering(lm, Dying(tmp_path, SCOPE), _versions(tasks)), tasks)
+    found, requests = _ask(lm, tasks, tmp_path)
+    assert len(requests) == 12 - 5
+    assert len(found.items) == 6
