@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,13 @@ class Answers:
                 raise EvalError(f"{self._path}: the disk is full; free some space and run again")
         except OSError as error:
             raise self._failed(error) from error
+
+    def once(self, compute: Callable[[], Any], *request: Any) -> Any:
+        """What is known of the request; else what `compute` gives, which is kept."""
+        if (known := self.get(*request)) is not None:
+            return known
+        self.put(found := compute(), *request)
+        return found
 
     def close(self) -> None:
         """Close the file; it opens again with the next answer."""

@@ -21,13 +21,12 @@ from evals import prompts
 from evals import tasks as declarations
 from evals.errors import EvalError
 from evals.mera import dialogue, metrics
-from evals.prompts import Row
+from evals.prompts import NEW_TOKENS, Row
 from evals.records import Record
 from evals.results import Results, too_long
 from evals.suites import Task
 
 SEED = 1234
-NEW_TOKENS = 24
 
 
 Advance = Callable[[int], None]
@@ -73,9 +72,14 @@ def check_pair(model: Any, tokenizer: Any) -> None:
         raise EvalError("the model gives log-probabilities that are not finite; its weights are broken")
 
 
-def run(lm: Any, tasks: Sequence[Task], advance: Advance = lambda _: None) -> Results:
+def run(
+    lm: Any,
+    tasks: Sequence[Task],
+    advance: Advance = lambda _: None,
+    counted: Callable[[Task, Sequence[Row]], int] | None = None,
+) -> Results:
     """Score `tasks` with a wrapped model, greedily, in one call. `advance` is told the rows of every forward
-    pass.
+    pass. `counted` gives how many prompts lost their beginning; without it they are encoded once more.
 
     Raises `EvalError` when a log-probability is not finite, or when two documents of a task have the same
     hash.
@@ -94,7 +98,7 @@ def run(lm: Any, tasks: Sequence[Task], advance: Advance = lambda _: None) -> Re
             output = evaluate(lm=asked, task_dict=loaded, bootstrap_iters=0, log_samples=True)
     for task in tasks:
         rows = _rows(task, output["samples"][task.name], asked.asked)
-        results.take(task, rows, cut(lm, task, rows))
+        results.take(task, rows, counted(task, rows) if counted else cut(lm, task, rows))
     return results
 
 
@@ -207,20 +211,14 @@ def cut(lm: Any, task: Task, rows: Sequence[Row]) -> int:
 
 
 def answer(
-    lm: Any, prompts: Sequence[str], new_tokens: int = NEW_TOKENS, advance: Advance = lambda _: None
+    lm: Any, texts: Sequence[str], new_tokens: int = NEW_TOKENS, advance: Advance = lambda _: None
 ) -> list[str]:
     """The model's greedy continuation of each prompt until the line ends, without outer blanks."""
-    if not prompts:
+    if not texts:
         return []
     with quiet(), _advancing(lm, advance):
-        from lm_eval.api.instance import Instance
-
-        settings = {"until": ["\n"], "do_sample": False, "max_gen_toks": new_tokens}
-        requests = [
-            Instance("generate_until", {}, (prompt, dict(settings)), index)
-            for index, prompt in enumerate(prompts)
-        ]
-        return [str(text).strip() for text in lm.generate_until(requests, disable_tqdm=True)]
+        replies = lm.generate_until(prompts.open_requests(texts, new_tokens), disable_tqdm=True)
+    return [str(text).strip() for text in replies]
 
 
 def seed_everything() -> None:

@@ -17,6 +17,8 @@ from evals.mera import dialogue, metrics
 from evals.records import Record
 from evals.suites import Task
 
+NEW_TOKENS = 24  # of an answer to an open question
+
 
 @dataclass
 class Request:
@@ -28,6 +30,11 @@ class Request:
     task_name: str
     doc: dict[str, str]
     arguments: tuple[Any, ...]
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """lm-eval's other name for them."""
+        return self.arguments
 
 
 def item(task: Task, record: Record) -> str:
@@ -71,6 +78,12 @@ def requests(task: Task) -> list[list[Request]]:
             ends = [deepcopy(config["generation_kwargs"])] * int(config.get("repeats", 1))
         found.append([Request(task.name, doc, (text, end)) for end in ends])
     return found
+
+
+def open_requests(texts: Sequence[str], new_tokens: int = NEW_TOKENS) -> list[Request]:
+    """Open questions: greedy until the line ends."""
+    settings = {"until": ["\n"], "do_sample": False, "max_gen_toks": new_tokens}
+    return [Request("", {}, (text, dict(settings))) for text in texts]
 
 
 def document(task: Task, record: Record) -> dict[str, str]:

@@ -42,7 +42,7 @@ def describe(
             portraits[task.name] = score.portrait(task, results.answers[task.name])
         else:
             tasks[task.name] = _task(task, results, outcomes or {})
-    if suite.pairs:
+    if suite.pairs and PAIRS_TASK not in refused:
         tasks[PAIRS_TASK] = _pairs(suite.pairs, pair_items)
     declared = [task for task in suite.tasks if task.declared]
     return {

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from evaluation_models import make_model, make_tokenizer
 
-from evals import harness, recall, suites
+from evals import harness, prompts, recall, suites
 from evals.answers import Answers
 from evals.mera import dialogue
+from evals.prompts import Request
 from evals.recall import Known, Remembering, UnknownError
 from evals.records import Layout, Record
 from evals.suites import Task
@@ -36,14 +37,6 @@ def _turn(number: int) -> Record:
     return Record(text, inputs, "12"[number % 2], f"0:{number}", "0", "f", meta)
 
 
-def _code() -> Task:
-    meta = {"id": 1, "entry_point": "f", "canonical_solution": "pass"}
-    record = Record("{function}", {"function": "def f():", "tests": "[]"}, '["1"]', "1", "1", "f", meta)
-    other = replace(record, inputs={"function": "def g(x):", "tests": "[]"}, id="2")
-    described = suites.describe("rucodeeval")
-    return replace(described, test=(record, other))
-
-
 def _tasks() -> list[Task]:
     shots = (Record("Слово {word}?", {"word": "мост"}, "да", "s1", "s1", ""),)
     made = _records(["да", "нет"] * 3)
@@ -53,7 +46,7 @@ def _tasks() -> list[Task]:
     cloze = replace(cloze, test=cloze.test[1:], shown=shown)
     written = Task("plural", "ru", "generate", None, Layout(), "1", _records(["коты", "дома"]))
     talk = replace(suites.describe("rutie"), test=tuple(dialogue.ordered([_turn(n) for n in range(3)], "f")))
-    return [plain, cloze, written, talk, _code()]
+    return [plain, cloze, written, talk]
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +108,12 @@ def _recalled(folder: Path, tasks: list[Task], cut: dict[str, int | None]) -> An
 
 
 def test_recalled_results_are_those_of_lm_eval(filled: tuple[Path, Any, list[Any]]) -> None:
-    """Shots, frames, cloze options, dialogue and samples: prompts and hashes too, or nothing was found."""
+    """Shots, frames, cloze options and a dialogue: prompts and hashes too, or nothing was found."""
     folder, asked, requests = filled
-    assert len(requests) == 6 * 2 + 3 * 2 + 2 + 3 * 2 + 2 * 10
+    assert len(requests) == 6 * 2 + 3 * 2 + 2 + 3 * 2
     found = _recalled(folder, _tasks(), asked.cut)
     assert found == asked
     assert {item.task for item in found.items} == {"words", "cloze", "plural", "rutie"}
-    assert len({answer for given in found.answers["rucodeeval"] for answer in given.written}) > 2
 
 
 def test_a_second_run_asks_nothing(lm: Any, filled: tuple[Path, Any, list[Any]]) -> None:
@@ -155,8 +147,6 @@ CHANGES: dict[str, tuple[Callable[[list[Task]], list[Task]], int]] = {
         _changed(3, lambda t: replace(t, test=(t.test[0], replace(t.test[1], inputs={**dict(t.test[1].inputs), "question": "Что?"}), t.test[2]))),
         4,
     ),
-    # A sample depends on those drawn before it, so that all are drawn anew.
-    "a program more": (_changed(4, lambda t: replace(t, test=(*t.test, replace(t.test[0], instruction="{function} #", id="3")))), 30),
 }
 
 
@@ -180,19 +170,54 @@ def test_only_what_is_new_is_asked(
 
 
 def test_another_setting_of_generation_is_not_found(filled: tuple[Path, Any, list[Any]]) -> None:
-    folder, _, requests = filled
+    folder, _, asked = filled
     known = Known(Answers(folder, SCOPE), {"plural": "1"})
-    (kind, (prompt, settings)) = next(r for r in requests if r[0] == "generate_until")
-    request = recall.Request("plural", {}, (prompt, settings))
-    assert known.generate_until([request])
+    prompt, settings = next(arguments for kind, arguments in asked if kind == "generate_until")
+    assert known.generate_until([Request("plural", {}, (prompt, settings))])
     for change in ({"max_gen_toks": 99}, {"until": ["."]}, {"do_sample": True}):
         with pytest.raises(UnknownError):
-            known.generate_until([replace_arguments(request, {**settings, **change})])
-    assert kind == "generate_until"
+            known.generate_until([Request("plural", {}, (prompt, {**settings, **change}))])
 
 
-def replace_arguments(request: Any, settings: dict[str, Any]) -> Any:
-    return recall.Request(request.task_name, request.doc, (request.arguments[0], settings))
+def _code(*instructions: str) -> Task:
+    meta = {"entry_point": "f", "canonical_solution": "pass"}
+    inputs = {"function": "def f():", "tests": "[]"}
+    made = [Record(text, inputs, '["1"]', text, text, "f", meta) for text in instructions]
+    return replace(suites.describe("rucodeeval"), test=tuple(made))
+
+
+class _Drawing:
+    """A model whose samples are numbered in the order in which they are drawn, from 0 in every call."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def set_cache_hook(self, hook: Any) -> None:
+        self.hook = hook
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        self.calls.append(len(requests))
+        return [f"{request.arguments[0]} {number}" for number, request in enumerate(requests)]
+
+
+def test_samples_are_drawn_together_or_not_at_all(tmp_path: Path) -> None:
+    """A sample depends on those drawn before it: with an item more all are drawn anew, as without a cache."""
+    model, answers = _Drawing(), Answers(tmp_path, SCOPE)
+    wrapped = Remembering(model, answers, {"rucodeeval": "1"})
+    one = recall.run(wrapped, [_code("а")], lambda *_: 0)
+    assert recall.run(wrapped, [_code("а")], lambda *_: 0) == one
+    assert one.answers["rucodeeval"][0].written == tuple(f"а {number}" for number in range(10))
+    both = recall.run(wrapped, [_code("б", "а")], lambda *_: 0)
+    assert model.calls == [10, 20]
+    assert both == recall.run(Known(answers, {"rucodeeval": "1"}), [_code("б", "а")], lambda *_: 0)
+    assert both.answers["rucodeeval"][1].written[0] == "а 10"
+
+
+def test_samples_are_asked_as_lm_eval_asks_them() -> None:
+    task = _code("а")
+    config = harness.configured(task).config
+    (found,) = prompts.requests(task)
+    assert [request.arguments for request in found] == [("а", config.generation_kwargs)] * config.repeats
 
 
 def test_a_run_that_is_killed_goes_on_from_its_last_batch(lm: Any, tmp_path: Path) -> None:
