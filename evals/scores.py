@@ -7,11 +7,11 @@ from typing import Any
 
 from evals import baselines
 from evals.bpc import Bits
-from evals.results import Results
 from evals.items import Item
 from evals.mera import score
 from evals.minimal_pairs import TASK as PAIRS_TASK
 from evals.minimal_pairs import Pair
+from evals.results import Results
 from evals.stats import intervals
 from evals.suites import Suite, Task
 

@@ -114,6 +114,18 @@ def ask(arguments: Namespace) -> None:
     print(answer(locate(arguments.model), arguments.prompt, arguments.max_tokens, load().threads))
 
 
+def submission(arguments: Namespace) -> int:
+    """`gorn submission write|check`."""
+    from flows import submission as zips
+
+    if arguments.action == "write":
+        print("\n".join(zips.write(arguments.cell, arguments.zip)))
+        return 0
+    found = zips.faults(arguments.zip, arguments.items)
+    print("\n".join(found) or f"{arguments.zip}: no fault")
+    return 1 if found else 0
+
+
 def serve(arguments: Namespace) -> None:
     """`gorn serve`."""
     from flows.serve import serve as serve_flow

@@ -11,7 +11,10 @@ from stages.common.params import Params
 # Mostly one core's work: imports, reading, packing, a model that answers. Trainings use all cores, and a
 # measurement means nothing beside a neighbour.
 LIGHT = frozenset(
-    ("corpus", "validate", "tokens", "judge_model", "quantize", "evaluate", "evaluate_champion", "judge")
+    (
+        *("corpus", "validate", "tokens", "judge_model", "quantize"),
+        *("evaluate", "evaluate_champion", "evaluate_endpoint", "judge"),
+    )
 )
 
 # What a tiny model leaves free on the two cores of a laptop; more would only wait for each other.

@@ -15,7 +15,7 @@ import yaml
 
 from stages.common import manifest
 from stages.common.hashing import sha256_path
-from stages.common.params import Params, load
+from stages.common.params import Params, parse
 from stages.common.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,15 +65,24 @@ def _cell(entry: dict[str, Any], params: Params) -> str | None:
     words = str(_body(entry)["cmd"]).split()
     if len(words) < 4:
         return None
-    return next(iter(params.candidates)) if "key" in words[3] else words[3]
+    cells = {"${candidates}": params.candidates, "${evaluate.endpoints}": params.evaluate.endpoints}
+    return next(iter(cells[entry["foreach"]])) if "key" in words[3] else words[3]
+
+
+def _params() -> Params:
+    """The default run, with a model behind an address too: its stage has no cell otherwise."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    named = {"api": {"address": "http://localhost:1/v1", "model": "m"}}
+    values["evaluate"] |= {"mode": "generate", "texts_may_leave": True, "endpoints": named}
+    return parse(values, "params.yaml")
 
 
 def _fill(path: str, cell: str | None, params: Params) -> str:
     champion = json.loads((ROOT / "champion.json").read_text(encoding="utf-8"))
     filled = path.replace("${path}", champion["path"])
     if cell in params.candidates:
-        filled = filled.replace("${key}", cell).replace("${item.source}", params.candidates[cell].source)
-    return filled
+        filled = filled.replace("${item.source}", params.candidates[cell].source)
+    return filled.replace("${key}", cell or "")
 
 
 @pytest.mark.parametrize("name", sorted(_graph()))
@@ -87,7 +96,7 @@ def test_declared_parameters_are_those_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(_graph()))
 def test_declared_outs_and_inputs_are_those_of_the_stage(name: str) -> None:
-    entry, params = _graph()[name], load(ROOT / "params.yaml")
+    entry, params = _graph()[name], _params()
     stage, cell = _stage(entry), _cell(entry, params)
     inputs, outputs = stage.locate(params, cell)
     outs = {_fill(path, cell, params) for path in _paths(_body(entry)["outs"])}

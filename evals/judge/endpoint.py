@@ -77,7 +77,9 @@ class Settings:
             "give_up": self.give_up >= 1,
         }
         if wrong := [name for name, right in ranges.items() if not right]:
-            raise EvalError(f"the setting of an endpoint `{wrong[0]}` is out of range: {getattr(self, wrong[0])}")
+            raise EvalError(
+                f"the setting of an endpoint `{wrong[0]}` is out of range: {getattr(self, wrong[0])}"
+            )
 
 
 @dataclass
@@ -113,7 +115,9 @@ class Endpoint:
             )
         variable = self.settings.key_variable
         if variable is not None and not os.environ.get(variable):
-            raise EvalError(f"the {self.role}'s key is not set; put it into the environment variable {variable}")
+            raise EvalError(
+                f"the {self.role}'s key is not set; put it into the environment variable {variable}"
+            )
 
     def identity(self, name: str, rubric: Rubric | None) -> Identity:
         """Bound to address, model and what shapes a reply; not to time-outs, retries or the key."""
@@ -125,7 +129,9 @@ class Endpoint:
     def ask(self, rubric: Rubric, prompts: Sequence[str]) -> list[Reply | Failure]:
         """Equal prompts are asked once. Raises `EvalError` when the server refuses the key or the model."""
         chats = [self._messages(rubric.system, prompt) for prompt in prompts]
-        return [_reply(found) if isinstance(found, Completion) else found for found in self._all(rubric, chats)]
+        return [
+            _reply(found) if isinstance(found, Completion) else found for found in self._all(rubric, chats)
+        ]
 
     def write(self, prompts: Sequence[str]) -> list[str | Failure]:
         """What the model writes when a prompt is all that it is told. Raises `EvalError` as `ask`."""

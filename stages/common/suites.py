@@ -1,11 +1,11 @@
-"""Where the suites of `evaluate.suites` lie: the embedded world in the corpus, folders, data sets of the hub."""
+"""Where the suites of `evaluate.suites` lie: the embedded world, folders, data sets of the hub."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages.common import hub
+from stages.common.snapshots import dataset_folder
 
 WORLD = "world"
 HUB = "hub:"
@@ -20,5 +20,5 @@ def _place(suite: str, corpus: Path) -> str:
     if suite == WORLD:
         return str(corpus / "tasks")
     if suite.startswith(HUB):
-        return f"{HUB}{hub.dataset_folder(suite.removeprefix(HUB), fetch=False)}"
+        return f"{HUB}{dataset_folder(suite.removeprefix(HUB), fetch=False)}"
     return suite

@@ -135,4 +135,6 @@ def _cells(params: Params) -> list[str]:
     return [*params.candidates, CHAMPION, *params.evaluate.endpoints]
 
 
-STAGE = Stage("evaluate", run, reads=("evaluate", "threads", "device"), locate=locate, cells=_cells, torch=False)
+STAGE = Stage(
+    "evaluate", run, reads=("evaluate", "threads", "device"), locate=locate, cells=_cells, torch=False
+)

@@ -23,7 +23,9 @@ SCOPE = {"weights": "a"}
 
 
 def _records(answers: list[str]) -> tuple[Record, ...]:
-    options = [{"word": WORDS[i % 6], "n": str(i), "a": WORDS[i % 6], "b": "пень"} for i in range(len(answers))]
+    options = [
+        {"word": WORDS[i % 6], "n": str(i), "a": WORDS[i % 6], "b": "пень"} for i in range(len(answers))
+    ]
     return tuple(
         Record("Слово {word}, номер {n}.\nОтвет:", given, answer, str(i), f"f{i // 2}", "")
         for i, (given, answer) in enumerate(zip(options, answers, strict=True))
@@ -41,7 +43,9 @@ def _tasks() -> list[Task]:
     shots = (Record("Слово {word}?", {"word": "мост"}, "да", "s1", "s1", ""),)
     made = _records(["да", "нет"] * 3)
     plain = Task("words", "ru", "choice", ("да", "нет"), Layout(frame="{word}:"), "1", made, shots)
-    cloze = Task("cloze", "ru", "choice", ("A", "B"), Layout(), "1", _records(["A", "B"] * 2), options=("a", "b"))
+    cloze = Task(
+        "cloze", "ru", "choice", ("A", "B"), Layout(), "1", _records(["A", "B"] * 2), options=("a", "b")
+    )
     shown = {record.id: (cloze.test[0],) for record in cloze.test[1:]}
     cloze = replace(cloze, test=cloze.test[1:], shown=shown)
     written = Task("plural", "ru", "generate", None, Layout(), "1", _records(["коты", "дома"]))
@@ -144,7 +148,17 @@ CHANGES: dict[str, tuple[Callable[[list[Task]], list[Task]], int]] = {
     "a choice more": (_changed(0, lambda task: replace(task, choices=("да", "нет", "оба"))), 6),
     # The other turns stand before or after the changed one: those after see another context.
     "a turn": (
-        _changed(3, lambda t: replace(t, test=(t.test[0], replace(t.test[1], inputs={**dict(t.test[1].inputs), "question": "Что?"}), t.test[2]))),
+        _changed(
+            3,
+            lambda t: replace(
+                t,
+                test=(
+                    t.test[0],
+                    replace(t.test[1], inputs={**dict(t.test[1].inputs), "question": "Что?"}),
+                    t.test[2],
+                ),
+            ),
+        ),
         4,
     ),
 }
@@ -221,17 +235,17 @@ def test_samples_are_asked_as_lm_eval_asks_them() -> None:
 
 
 def test_a_run_that_is_killed_goes_on_from_its_last_batch(lm: Any, tmp_path: Path) -> None:
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     class Dying(Answers):
         def put(self, value: Any, *request: Any) -> None:
             if self.asked == 5:
-                raise Killed
+                raise KilledError
             super().put(value, *request)
 
     tasks = _tasks()[:1]
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         harness.run(Remembering(lm, Dying(tmp_path, SCOPE), _versions(tasks)), tasks)
     found, requests = _ask(lm, tasks, tmp_path)
     assert len(requests) == 12 - 5

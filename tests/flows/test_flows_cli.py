@@ -35,6 +35,7 @@ SURFACE = {
     "champion": {"action"},
     "pull": {"version", "folder"},
     "ask": {"prompt", "--model", "--max-tokens"},
+    "submission": {"action"},
     "serve": {"--cron", "--port"},
     "ui": {"--mlflow-port", "--prefect-port"},
     "doctor": set(),
