@@ -23,7 +23,7 @@ from evals.errors import EvalError
 from evals.mera import dialogue, metrics
 from evals.prompts import NEW_TOKENS, Row
 from evals.records import Record
-from evals.results import Results, too_long
+from evals.results import Results, cut, too_long
 from evals.suites import Task
 
 SEED = 1234
@@ -76,10 +76,10 @@ def run(
     lm: Any,
     tasks: Sequence[Task],
     advance: Advance = lambda _: None,
-    counted: Callable[[Task, Sequence[Row]], int] | None = None,
+    measured: Callable[[Sequence[str]], Sequence[int]] | None = None,
 ) -> Results:
     """Score `tasks` with a wrapped model, greedily, in one call. `advance` is told the rows of every forward
-    pass. `counted` gives how many prompts lost their beginning; without it they are encoded once more.
+    pass. `measured` gives the tokens of prompts where they are known already (see `lengths`).
 
     Raises `EvalError` when a log-probability is not finite, or when two documents of a task have the same
     hash.
@@ -98,7 +98,9 @@ def run(
             output = evaluate(lm=asked, task_dict=loaded, bootstrap_iters=0, log_samples=True)
     for task in tasks:
         rows = _rows(task, output["samples"][task.name], asked.asked)
-        results.take(task, rows, counted(task, rows) if counted else cut(lm, task, rows))
+        asked_texts = [row.asked for row in rows]
+        tokens = measured(asked_texts) if measured else lengths(lm, asked_texts)
+        results.take(task, rows, cut(task, tokens, lm.max_length))
     return results
 
 
@@ -201,13 +203,9 @@ class _Prompts:
         return (self.task.choices or ()).index(doc["outputs"])
 
 
-def cut(lm: Any, task: Task, rows: Sequence[Row]) -> int:
-    """How many prompts did not fit and lost their beginning."""
-    room = lm.max_length + 1
-    if task.kind == "generate":
-        room = lm.max_length - task.config["generation_kwargs"]["max_gen_toks"]
-    encoded = lm.tokenizer([row.asked for row in rows], verbose=False)["input_ids"]
-    return sum(len(ids) > room for ids in encoded)
+def lengths(lm: Any, texts: Sequence[str]) -> list[int]:
+    """Tokens of every text, as the model is given it."""
+    return [len(ids) for ids in lm.tokenizer(list(texts), verbose=False)["input_ids"]] if texts else []
 
 
 def answer(

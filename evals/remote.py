@@ -57,8 +57,8 @@ class Remote:
             written = endpoint.write([requests[place].arguments[0] for place in places])
             if failed := [reply for reply in written if isinstance(reply, Failure)]:
                 raise EvalError(
-                    f"endpoint `{settings.model}` left {len(failed)} of {len(written)} prompts without a reply "
-                    f"({failed[0].kind}: {failed[0].reason}); run again, replies that came are kept"
+                    f"endpoint `{settings.model}` left {len(failed)} of {len(written)} prompts without a "
+                    f"reply ({failed[0].kind}: {failed[0].reason}); run again, replies that came are kept"
                 )
             for place, text in zip(places, written, strict=True):
                 replies[place] = _until(str(text), requests[place].arguments[1]["until"])

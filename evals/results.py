@@ -68,6 +68,15 @@ def _value(task: Task, row: Row, given: Answer) -> tuple[str, float] | None:
     return task.metric, exact_match(row.record.outputs, given.written[0])
 
 
+def cut(task: Task, tokens: Sequence[int], max_length: int) -> int:
+    """How many prompts of so many tokens lose their beginning in a model that holds `max_length`."""
+    if task.kind == "choice":
+        room = max_length + 1
+    else:
+        room = max_length - int(task.config["generation_kwargs"]["max_gen_toks"])
+    return sum(count > room for count in tokens)
+
+
 def too_long(tasks: Sequence[Task], max_length: int) -> dict[str, str]:
     """Tasks whose answers could take more than half of what a model of `max_length` tokens can hold."""
     refused = {}

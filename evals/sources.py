@@ -58,7 +58,7 @@ def _file(name: str, path: Path) -> Split:
 
 
 def hub_splits(dataset: str, task: str) -> tuple[Split, Split | None]:
-    """The splits of one configuration of the hub's data set (`MERA-evaluation/MERA`, or a folder with a copy).
+    """The splits of one configuration of the hub's data set (`MERA-evaluation/MERA`, or a folder with it).
 
     Raises `EvalError` when it is no folder and offline mode is on, and when the data set cannot be fetched.
     """

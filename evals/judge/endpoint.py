@@ -110,8 +110,8 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not self.texts_may_leave:
             raise EvalError(
-                f"{self.role} `{self.settings.model}` is behind an address, and texts may not leave this machine; "
-                f"allow it in params.yaml or name a local {self.role}"
+                f"{self.role} `{self.settings.model}` is behind an address, and texts may not leave this "
+                f"machine; allow it in params.yaml or name a local {self.role}"
             )
         variable = self.settings.key_variable
         if variable is not None and not os.environ.get(variable):
@@ -307,8 +307,8 @@ class _Run:
         status, said = error.status_code, self._clean(str(error.message))
         if status in (401, 402, 403, 404) or 300 <= status < 400:
             raise EvalError(
-                f"the {self._endpoint.role} at {self._settings.address} refuses model `{self._settings.model}` with status "
-                f"{status}: {said}; check address, model and key"
+                f"the {self._endpoint.role} at {self._settings.address} refuses model "
+                f"`{self._settings.model}` with status {status}: {said}; check address, model and key"
             ) from None
         if status in (408, 409, 429) or status >= 500:
             kind: Reason = "rate_limit" if status == 429 else "server"

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from evals.answers import Answers
 from evals.prompts import Row
 from evals.recall import UnknownError
-from evals.results import Results
+from evals.results import Results, cut, too_long
 from evals.suites import Task
 from stages.common.hashing import sha256_json, sha256_paths
 from stages.common.progress import progress
@@ -95,11 +95,10 @@ class Recalled:
     def run(self, tasks: Sequence[Task]) -> Results:
         """Task results. Raises `UnknownError`."""
         from evals import recall
-        from evals.results import too_long
 
         refused = too_long(tasks, self.max_length)
         kept = [task for task in tasks if task.name not in refused]
-        results = recall.run(self._lm, kept, lambda task, rows: int(self._get(*_cut_key(task, rows))))
+        results = recall.run(self._lm, kept, self._cut)
         results.refused |= refused
         return results
 
@@ -113,6 +112,9 @@ class Recalled:
         from evals.prompts import open_requests
 
         return [str(text).strip() for text in self._lm.generate_until(open_requests(texts))]
+
+    def _cut(self, task: Task, rows: Sequence[Row]) -> int:
+        return cut(task, [int(self._get("tokens", row.asked)) for row in rows], self.max_length)
 
     def _get(self, *request: Any) -> Any:
         found = self._answers.get(*request)
@@ -161,12 +163,14 @@ class Loaded:
         """Task results by lm-eval."""
         from evals import harness
 
-        def counted(task: Task, rows: Sequence[Row]) -> int:
-            key = _cut_key(task, rows)
-            return int(self._answers.once(lambda: harness.cut(self._lm, task, rows), *key))
+        def measured(texts: Sequence[str]) -> list[int]:
+            new = [text for text in texts if self._answers.get("tokens", text) is None]
+            for text, count in zip(new, harness.lengths(self._lm, new), strict=True):
+                self._answers.put(count, "tokens", text)
+            return [int(self._answers.get("tokens", text)) for text in texts]
 
         with progress(None, "tasks", "rows") as bar:
-            return harness.run(self._lm, tasks, bar.advance, counted)
+            return harness.run(self._lm, tasks, bar.advance, measured)
 
     def logprobs(self, label: str, texts: Sequence[str], window: int) -> tuple[list[float], int]:
         """Log-probability of every text, and how many tokens lose text: of all texts together or of none,
@@ -190,7 +194,3 @@ class Loaded:
         with progress(None, "open questions", "rows") as bar:
             return harness.answer(self._lm, texts, advance=bar.advance)
 
-
-def _cut_key(task: Task, rows: Sequence[Row]) -> tuple[Any, ...]:
-    settings = None if task.kind == "choice" else task.config["generation_kwargs"]
-    return ("cut", settings, [row.asked for row in rows])
