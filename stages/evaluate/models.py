@@ -193,4 +193,3 @@ class Loaded:
 
         with progress(None, "open questions", "rows") as bar:
             return harness.answer(self._lm, texts, advance=bar.advance)
-

@@ -237,6 +237,9 @@ def test_cleaning_meets_the_planted_defects_of_the_world(run_corpus: RunCorpus) 
         assert len(lines) == task["test"] == 20
         assert set(json.loads(lines[0])) >= {"instruction", "inputs", "outputs", "meta"}
     assert (out / "questions.jsonl").read_text(encoding="utf-8").count("\n") > 0
+    found = overlaps(SimpleNamespace(suites=["world"], mode="choice"), out)["tasks"]
+    assert {name: task["items"] for name, task in found.items()} == dict.fromkeys(index, 20)
+    assert not any(task["contaminated"] for task in found.values())
 
 
 @pytest.mark.slow

@@ -315,3 +315,31 @@ def test_real_suites_from_the_shared_data(project: Path, shared_data: Path) -> N
     assert {fault.kind for fault in faults} == {"no_task"}
     assert {fault.task for fault in faults} == set(scores["mera"]["not_submitted"])
     assert "ruTiE" not in scores["mera"]["not_submitted"]
+
+
+def _behind(address: str) -> None:
+    named = {"api": {"address": address, "model": "m"}}
+    _set(mode="generate", texts_may_leave=True, endpoints=named, questions=2)
+
+
+def test_a_model_behind_an_address_is_one_more_cell(project: Path) -> None:
+    from judge_server import Writing, serve
+
+    path = project / "out/corpus/tasks/plural/test.jsonl"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("номер", "почта a.b@mail.ru, номер"), encoding="utf-8")
+    with serve(Writing(answer=lambda prompt: "дом" if "дом" in prompt else "лес\nи ещё")) as server:
+        _behind(server.address)
+        assert main(STAGE, ["api"]) == 0
+        asked, first = server.attempts.total(), sha256_path(Path("out/evaluate/api"))
+        assert asked == 14
+        assert not [prompt for prompt in server.attempts if "mail.ru" in prompt]
+        assert main(STAGE, ["api"]) == 0
+        assert server.attempts.total() == asked
+    assert sha256_path(Path("out/evaluate/api")) == first
+    scores = _scores("api")
+    assert set(scores["tasks"]) == {"plural"}
+    assert scores["refused"] == {"kinship": "an endpoint gives no log-probabilities of its choices"}
+    assert scores["tasks"]["plural"]["cut_prompts"] is None
+    assert (scores["model"]["endpoint"], scores["model"]["tokenizer"], scores["bpc"]) == ("m", None, {})
+    assert pq.read_table("out/evaluate/api/answers.parquet").column("answer").to_pylist()[0] in ("дом", "лес")
