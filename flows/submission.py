@@ -10,8 +10,7 @@ from stages.common.atomic import atomic_file, read_json
 from stages.common.errors import UserError
 from stages.common.params import load
 from stages.common.stage import OUT
-
-FOLDER = "submission"
+from stages.evaluate.stage import SUBMISSION
 
 
 def write(cell: str, target: Path) -> list[str]:
@@ -23,7 +22,7 @@ def write(cell: str, target: Path) -> list[str]:
     if not evaluated.is_dir():
         known = ", ".join(sorted(path.parent.name for path in (OUT / "evaluate").glob("*/scores.json")))
         raise UserError(f"`{cell}` was not evaluated (evaluated: {known or 'nothing'}); run `gorn run`")
-    made = evaluated / FOLDER
+    made = evaluated / SUBMISSION
     if not made.is_dir():
         raise UserError(
             f"{evaluated}: no task of MERA was asked; name its data in `evaluate.suites` and run `gorn run`"

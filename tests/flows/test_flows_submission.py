@@ -95,9 +95,6 @@ def test_ids_are_compared_with_the_items_of_the_suites(
     Path("mera/rcb.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     values["evaluate"]["suites"] = ["mera"]
-    values["gate"]["against_champion"] = values["gate"]["against_parent"] = [
-        {"metric": "total", "margin": 0.1}
-    ]
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     cli.main(["submission", "write", "adapt-bf16", "mera.zip"])
     capsys.readouterr()

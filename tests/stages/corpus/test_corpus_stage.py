@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from stages.common.hashing import sha256_bytes, sha256_path
 from stages.common.stage import main
 from stages.corpus.stage import STAGE
 from stages.corpus.tables import DOCUMENTS, LEDGER, TRUTH
+from stages.validate.contamination import overlaps
 
 RunCorpus = Callable[..., Path]
 Jsonl = Callable[[Path, list[str]], dict[str, Any]]
