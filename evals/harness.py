@@ -27,8 +27,6 @@ from evals.results import Results, cut, too_long
 from evals.suites import Task
 
 SEED = 1234
-
-
 Advance = Callable[[int], None]
 
 

@@ -46,7 +46,7 @@ def snapshot(
         )
     except LocalEntryNotFoundError as error:
         why = (
-            f"HF_HUB_OFFLINE is set; run `HF_HUB_OFFLINE=0 gorn run` once (or `dvc repro` in its place), "
+            "HF_HUB_OFFLINE is set; run `HF_HUB_OFFLINE=0 gorn run` once (or `dvc repro` in its place), "
             f"{remedy}"
             if constants.HF_HUB_OFFLINE
             else f"the hub cannot be reached; look at the network, {remedy}"
