@@ -135,9 +135,18 @@ def _changed(place: int, change: Callable[[Task], Task]) -> Callable[[list[Task]
     return lambda tasks: [change(task) if number == place else task for number, task in enumerate(tasks)]
 
 
+def _with(record: Record, name: str, value: str) -> Record:
+    assert isinstance(record.inputs, dict)
+    return replace(record, inputs={**record.inputs, name: value})
+
+
 def _new_word(task: Task) -> Task:
-    first = replace(task.test[0], inputs={**dict(task.test[0].inputs), "word": "пень"})
-    return replace(task, test=(first, *task.test[1:]))
+    return replace(task, test=(_with(task.test[0], "word", "пень"), *task.test[1:]))
+
+
+def _new_turn(task: Task) -> Task:
+    first, second, third = task.test
+    return replace(task, test=(first, _with(second, "question", "Что?"), third))
 
 
 CHANGES: dict[str, tuple[Callable[[list[Task]], list[Task]], int]] = {
@@ -146,21 +155,8 @@ CHANGES: dict[str, tuple[Callable[[list[Task]], list[Task]], int]] = {
     "shots": (_changed(0, lambda task: replace(task, shots=())), 12),
     "the version": (_changed(2, lambda task: replace(task, version="2")), 2),
     "a choice more": (_changed(0, lambda task: replace(task, choices=("да", "нет", "оба"))), 6),
-    # The other turns stand before or after the changed one: those after see another context.
-    "a turn": (
-        _changed(
-            3,
-            lambda t: replace(
-                t,
-                test=(
-                    t.test[0],
-                    replace(t.test[1], inputs={**dict(t.test[1].inputs), "question": "Что?"}),
-                    t.test[2],
-                ),
-            ),
-        ),
-        4,
-    ),
+    # Turns after the changed one see another context.
+    "a turn": (_changed(3, _new_turn), 4),
 }
 
 

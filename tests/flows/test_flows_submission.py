@@ -6,6 +6,7 @@ import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import flows_fakes as fakes
 import pytest
@@ -17,7 +18,7 @@ from evals.mera import submission
 from evals.records import Record
 from flows import cli
 
-RCB = [
+RCB: list[dict[str, Any]] = [
     {
         "instruction": "{premise} {hypothesis}",
         "inputs": {"premise": "а", "hypothesis": "б"},
@@ -33,7 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose candidate answered the two items of RCB."""
     root = fakes.bare(tmp_path / "project")
     monkeypatch.chdir(root)
-    records = [Record("", "", "", str(row["meta"]["id"]), "", "", row["meta"]) for row in RCB]  # type: ignore[index]
+    records = [Record("", "", "", str(row["meta"]["id"]), "", "", row["meta"]) for row in RCB]
     task = replace(suites.describe("rcb"), test=tuple(records))
     given = {"rcb": [Answer(record.id, "2", logprobs=(-1.0, -0.5, -2.0)) for record in records]}
     out = root / "out/evaluate/adapt-bf16"

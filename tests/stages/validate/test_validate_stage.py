@@ -274,8 +274,8 @@ def test_items_that_stand_in_training_documents_are_counted_and_named(
 
     def plant(documents: pd.DataFrame) -> None:
         documents.loc[1, "text"] = f"Рассказ. {' '.join(words[3:17])}".upper().replace("Ё", "Е")
-        documents.loc[10, "text"] = heldout["inputs"]["question"]  # every tenth is held out
-        documents.loc[2, "text"] = shared["inputs"]["question"]
+        documents.loc[10, "text"] = str(heldout["inputs"]["question"])  # every tenth is held out
+        documents.loc[2, "text"] = str(shared["inputs"]["question"])
         documents.loc[3, "text"] = leaked["instruction"].replace("{question}", "семь плюс пять")
 
     corpus = make_corpus(plant)
