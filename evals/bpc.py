@@ -5,12 +5,12 @@ byte.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evals.errors import EvalError
-from evals.logprobs import LOGIT_BUDGET, encode, text_logprobs
+from evals.logprobs import encode
 from evals.records import sort_key
 
 
@@ -52,23 +52,18 @@ def choose(documents: Iterable[Document], characters: int | None) -> list[Docume
     return chosen
 
 
-def bits_per_character(
-    model: Any,
-    tokenizer: Any,
-    documents: list[Document],
-    window: int,
-    budget: int = LOGIT_BUDGET,
-    advance: Callable[[int], None] = lambda _: None,
-) -> Bits:
-    """Score `documents` with the model's own tokenizer; see `evals.logprobs.text_logprobs` for the windows.
+def bits(documents: Sequence[Document], logprobs: Sequence[float], unknown: int) -> Bits:
+    """From the natural log P(text) of every document (`evals.logprobs.text_logprobs`); see `Bits`.
 
-    Raises `EvalError` when there is no document or a log-probability is not finite.
+    Raises `EvalError` when there is no document.
     """
     if not documents:
         raise EvalError("no held-out documents to measure bits per character on; raise corpus.heldout_share")
-    texts = [document.text for document in documents]
-    logprobs = text_logprobs(model, tokenizer, texts, window, budget, advance)
+    characters = tuple(len(document.text) for document in documents)
+    return Bits(tuple(documents), tuple(-value / math.log(2) for value in logprobs), characters, unknown)
+
+
+def unknown_tokens(tokenizer: Any, texts: Sequence[str]) -> int:
+    """How many tokens of `texts` lose text."""
     unknown = tokenizer.unk_token_id
-    lost = sum(ids.count(unknown) for ids in encode(tokenizer, texts)) if unknown is not None else 0
-    bits = tuple(-value / math.log(2) for value in logprobs)
-    return Bits(tuple(documents), bits, tuple(len(text) for text in texts), lost)
+    return 0 if unknown is None else sum(ids.count(unknown) for ids in encode(tokenizer, texts))

@@ -11,39 +11,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import json
 import logging
-import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from evals import prompts
 from evals import tasks as declarations
 from evals.errors import EvalError
-from evals.items import Answer, Item
-from evals.mera import answers as read_as
 from evals.mera import dialogue, metrics
+from evals.prompts import NEW_TOKENS, Row
 from evals.records import Record
+from evals.results import Results, cut, too_long
 from evals.suites import Task
 
 SEED = 1234
-NEW_TOKENS = 24
-
-
-@dataclass
-class Results:
-    """`items` in the order of tasks and records; `cut`: task -> prompts that were too long and lost their
-    beginning; `answers`: task -> what was answered, in the order of its records; `refused`: task -> why it
-    was not asked.
-    """
-
-    items: list[Item] = field(default_factory=list)
-    cut: dict[str, int] = field(default_factory=dict)
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-
-
 Advance = Callable[[int], None]
 
 
@@ -87,14 +70,19 @@ def check_pair(model: Any, tokenizer: Any) -> None:
         raise EvalError("the model gives log-probabilities that are not finite; its weights are broken")
 
 
-def run(lm: Any, tasks: Sequence[Task], advance: Advance = lambda _: None) -> Results:
+def run(
+    lm: Any,
+    tasks: Sequence[Task],
+    advance: Advance = lambda _: None,
+    measured: Callable[[Sequence[str]], Sequence[int]] | None = None,
+) -> Results:
     """Score `tasks` with a wrapped model, greedily, in one call. `advance` is told the rows of every forward
-    pass.
+    pass. `measured` gives the tokens of prompts where they are known already (see `lengths`).
 
     Raises `EvalError` when a log-probability is not finite, or when two documents of a task have the same
     hash.
     """
-    results = Results(refused=_too_long(lm, tasks))
+    results = Results(refused=too_long(tasks, lm.max_length))
     tasks = [task for task in tasks if task.name not in results.refused]
     if not tasks:
         return results
@@ -102,34 +90,28 @@ def run(lm: Any, tasks: Sequence[Task], advance: Advance = lambda _: None) -> Re
         from lm_eval.evaluator import evaluate
 
         seed_everything()
-        asked = dialogue.Dialogues(lm, _dialogues(tasks))
+        asked = dialogue.Dialogues(lm, dialogue.tasks(tasks))
         loaded = declarations.manager().load([configured(task) for task in tasks])
         with _advancing(lm, advance):
             output = evaluate(lm=asked, task_dict=loaded, bootstrap_iters=0, log_samples=True)
     for task in tasks:
-        samples = output["samples"][task.name]
-        results.answers[task.name] = [_answer(task, sample) for sample in samples]
-        results.items += _items(task, samples, results.answers[task.name])
-        results.cut[task.name] = _cut(lm, task, samples, asked.asked)
+        rows = _rows(task, output["samples"][task.name], asked.asked)
+        asked_texts = [row.asked for row in rows]
+        tokens = measured(asked_texts) if measured else lengths(lm, asked_texts)
+        results.take(task, rows, cut(task, tokens, lm.max_length))
     return results
 
 
-def _too_long(lm: Any, tasks: Sequence[Task]) -> dict[str, str]:
-    """Tasks whose answers could take more than half of what the model can hold."""
-    refused = {}
-    for task in tasks:
-        room = 0 if task.kind == "choice" else int(task.config["generation_kwargs"]["max_gen_toks"])
-        if 2 * room > lm.max_length:
-            refused[task.name] = f"answers may take {room} tokens, and the model holds {lm.max_length} in all"
-    return refused
-
-
-def _dialogues(tasks: Sequence[Task]) -> dict[str, dialogue.Turns]:
-    return {
-        task.name: dialogue.Turns(task.layout, task.test, task.choices, task.spec["twin"])
-        for task in tasks
-        if task.spec.get("dialogue")
-    }
+def _rows(task: Task, samples: list[dict[str, Any]], asked: Mapping[tuple[str, str], str]) -> list[Row]:
+    rows = []
+    for record, sample in zip(task.test, samples, strict=True):
+        text = asked.get((task.name, record.id), sample["arguments"][0][0])
+        replies: Iterable[Any] = sample["resps"][0]
+        if task.kind == "choice":
+            text += max((end for _, end in sample["arguments"]), key=len)
+            replies = (value for value, _ in sample["filtered_resps"])
+        rows.append(Row(record, sample["doc_hash"], sample["prompt_hash"], text, tuple(replies)))
+    return rows
 
 
 def configured(task: Task) -> Any:
@@ -137,26 +119,26 @@ def configured(task: Task) -> Any:
     import datasets
 
     base = task.config
-    rows = {"test": datasets.Dataset.from_list([_doc(task, record) for record in task.test])}
+    rows = {"test": datasets.Dataset.from_list([prompts.document(task, record) for record in task.test])}
     shots = list({shot.id: shot for record in task.test for shot in task.before(record)}.values())
-    prompts = _Prompts(task, {record.id: record for record in task.test})
+    shape = _Prompts(task, {record.id: record for record in task.test})
     config = {
         **base,
         "task": task.name,
-        "doc_to_text": prompts.item,
+        "doc_to_text": shape.item,
         "num_fewshot": len(task.shots),
         "custom_dataset": lambda **_: rows,
     }
     if task.options is not None:
-        config |= {"doc_to_choice": prompts.continuations, "doc_to_target": prompts.gold}
+        config |= {"doc_to_choice": shape.continuations, "doc_to_target": shape.gold}
     elif task.choices is not None:
         config["doc_to_choice"] = list(task.choices)
     if task.declared:
-        config["doc_to_target"] = prompts.target
+        config["doc_to_target"] = shape.target
     if shots:
         # Ids are unique within a split only.
         shown = _Prompts(task, {record.id: record for record in shots})
-        rows["train"] = datasets.Dataset.from_list([_doc(task, record) for record in shots])
+        rows["train"] = datasets.Dataset.from_list([prompts.document(task, record) for record in shots])
         config["fewshot_split"] = "train"
         config["fewshot_config"] = {**base["fewshot_config"], "doc_to_text": shown.shot}
         if task.options is not None:
@@ -204,14 +186,10 @@ class _Prompts:
     records: dict[str, Record]
 
     def item(self, doc: dict[str, Any]) -> str:
-        layout, record = self.task.layout, self.records[doc["id"]]
-        if self.task.spec.get("dialogue"):
-            return dialogue.template(record)
-        return layout.later_turn(record) if self.task.framed else layout.full(record)
+        return prompts.item(self.task, self.records[doc["id"]])
 
     def shot(self, doc: dict[str, Any]) -> str:
-        layout, record = self.task.layout, self.records[doc["id"]]
-        return layout.later_turn(record) if doc["turn"] else layout.first_shot(record)
+        return prompts.shot(self.task, self.records[doc["id"]], doc["turn"])
 
     def target(self, doc: dict[str, Any]) -> str:
         return metrics.target(self.task.spec, self.records[doc["id"]])
@@ -223,87 +201,20 @@ class _Prompts:
         return (self.task.choices or ()).index(doc["outputs"])
 
 
-def _doc(task: Task, record: Record) -> dict[str, str]:
-    """What lm-eval hashes: the record itself, not the prompt made of it. Inputs of any shape become JSON
-    text, and so do the meta fields that the task reads.
-    """
-    inputs = json.dumps(record.inputs, ensure_ascii=False, sort_keys=True)
-    doc = {
-        "id": record.id,
-        "cluster": record.cluster,
-        "instruction": record.instruction,
-        "inputs": inputs,
-        "outputs": record.outputs,
-    }
-    if named := task.spec.get("meta"):
-        doc["meta"] = json.dumps({name: record.meta[name] for name in named}, ensure_ascii=False)
-    return doc
-
-
-def _answer(task: Task, sample: dict[str, Any]) -> Answer:
-    """What the model answered to one item, read as its task reads it."""
-    name = sample["doc"]["id"]
-    if task.kind == "choice":
-        logprobs = tuple(float(value) for value, _ in sample["filtered_resps"])
-        if not all(math.isfinite(value) for value in logprobs):
-            raise EvalError(
-                f"task `{task.name}`, item {name}: the model gives a log-probability that is not finite;"
-                " its weights are broken"
-            )
-        return Answer(name, read_as.likeliest(logprobs, task.choices or ()), logprobs=logprobs)
-    written = tuple(str(text) for text in sample["resps"][0])
-    twin = task.spec.get("choices") and task.spec["twin"]
-    text = read_as.choice(twin, written[0]) if twin else read_as.written(written[0])
-    return Answer(name, text, written=written)
-
-
-def _items(task: Task, samples: list[dict[str, Any]], answered: Sequence[Answer]) -> list[Item]:
-    records = {record.id: record for record in task.scored}
-    items: list[Item] = []
-    for sample, given in zip(samples, answered, strict=True):
-        if given.id not in records:
-            continue
-        value: tuple[str, float] | None = (task.metric, float(sample[task.metric]))
-        if task.declared:
-            value = metrics.item_value(task.spec, records[given.id], given)
-        if value is not None:
-            head = (task.name, sample["doc_hash"], sample["prompt_hash"], sample["doc"]["cluster"])
-            items.append(Item(*head, *value))
-    if len({sample["doc_hash"] for sample in samples}) < len(samples):
-        raise EvalError(
-            f"task `{task.name}`: two records are equal, so results could not be paired; remove one"
-        )
-    return items
-
-
-def _cut(lm: Any, task: Task, samples: list[dict[str, Any]], asked: Mapping[tuple[str, str], str]) -> int:
-    """How many prompts did not fit and lost their beginning."""
-    contexts = [asked.get((task.name, sample["doc"]["id"]), sample["arguments"][0][0]) for sample in samples]
-    if task.choices is not None:
-        ends = [max((pair[1] for pair in sample["arguments"]), key=len) for sample in samples]
-        contexts = [context + end for context, end in zip(contexts, ends, strict=True)]
-        room = lm.max_length + 1
-    else:
-        room = lm.max_length - task.config["generation_kwargs"]["max_gen_toks"]
-    encoded = lm.tokenizer(contexts, verbose=False)["input_ids"]
-    return sum(len(ids) > room for ids in encoded)
+def lengths(lm: Any, texts: Sequence[str]) -> list[int]:
+    """Tokens of every text, as the model is given it."""
+    return [len(ids) for ids in lm.tokenizer(list(texts), verbose=False)["input_ids"]] if texts else []
 
 
 def answer(
-    lm: Any, prompts: Sequence[str], new_tokens: int = NEW_TOKENS, advance: Advance = lambda _: None
+    lm: Any, texts: Sequence[str], new_tokens: int = NEW_TOKENS, advance: Advance = lambda _: None
 ) -> list[str]:
     """The model's greedy continuation of each prompt until the line ends, without outer blanks."""
-    if not prompts:
+    if not texts:
         return []
     with quiet(), _advancing(lm, advance):
-        from lm_eval.api.instance import Instance
-
-        settings = {"until": ["\n"], "do_sample": False, "max_gen_toks": new_tokens}
-        requests = [
-            Instance("generate_until", {}, (prompt, dict(settings)), index)
-            for index, prompt in enumerate(prompts)
-        ]
-        return [str(text).strip() for text in lm.generate_until(requests, disable_tqdm=True)]
+        replies = lm.generate_until(prompts.open_requests(texts, new_tokens), disable_tqdm=True)
+    return [str(text).strip() for text in replies]
 
 
 def seed_everything() -> None:

@@ -7,10 +7,9 @@ RuBLiMP, arXiv 2406.19232: score = share of pairs with log P(good) > log P(bad).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evals.errors import EvalError
 from evals.items import Item
@@ -57,23 +56,21 @@ def read_pairs(path: Path, per_phenomenon: int | None = None) -> list[Pair]:
     ]
 
 
-def score_pairs(
-    model: Any,
-    tokenizer: Any,
-    pairs: list[Pair],
-    window: int,
-    advance: Callable[[int], None] = lambda _: None,
-) -> list[Item]:
-    """One item per pair, in their order: 1.0 when the good sentence is likelier, else 0.0 (a tie is no
-    success).
+def texts(pairs: Sequence[Pair]) -> list[str]:
+    """The sentences whose log-probabilities are compared, two a pair."""
+    return [text for pair in pairs for text in (pair.good, pair.bad)]
 
-    See `evals.logprobs.text_logprobs` for `window`, `advance` and the errors raised.
+
+def items(pairs: Sequence[Pair], logprobs: Sequence[float]) -> list[Item]:
+    """One item per pair, in their order, from the log-probabilities of `texts`: 1.0 when the good sentence is
+    likelier, else 0.0 (a tie is no success).
     """
-    from evals.logprobs import text_logprobs
-
-    texts = [text for pair in pairs for text in (pair.good, pair.bad)]
-    values = text_logprobs(model, tokenizer, texts, window, advance=advance)
     return [
-        Item(TASK, sort_key(pair.canonical), sort_key(pair.good, pair.bad), pair.id, "acc", float(good > bad))
-        for pair, good, bad in zip(pairs, values[::2], values[1::2], strict=True)
+        Item(TASK, doc_hash(pair), sort_key(pair.good, pair.bad), pair.id, "acc", float(good > bad))
+        for pair, good, bad in zip(pairs, logprobs[::2], logprobs[1::2], strict=True)
     ]
+
+
+def doc_hash(pair: Pair) -> str:
+    """By which results of two models are joined."""
+    return sort_key(pair.canonical)

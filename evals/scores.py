@@ -7,11 +7,11 @@ from typing import Any
 
 from evals import baselines
 from evals.bpc import Bits
-from evals.harness import Results
 from evals.items import Item
 from evals.mera import score
 from evals.minimal_pairs import TASK as PAIRS_TASK
 from evals.minimal_pairs import Pair
+from evals.results import Results
 from evals.stats import intervals
 from evals.suites import Suite, Task
 
@@ -42,7 +42,7 @@ def describe(
             portraits[task.name] = score.portrait(task, results.answers[task.name])
         else:
             tasks[task.name] = _task(task, results, outcomes or {})
-    if suite.pairs:
+    if suite.pairs and PAIRS_TASK not in refused:
         tasks[PAIRS_TASK] = _pairs(suite.pairs, pair_items)
     declared = [task for task in suite.tasks if task.declared]
     return {

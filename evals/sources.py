@@ -58,11 +58,13 @@ def _file(name: str, path: Path) -> Split:
 
 
 def hub_splits(dataset: str, task: str) -> tuple[Split, Split | None]:
-    """The splits of one configuration of the hub's data set (`MERA-evaluation/MERA`).
+    """The splits of one configuration of the hub's data set (`MERA-evaluation/MERA`, or a folder with it).
 
-    Raises `EvalError` when offline mode is on, and when the data set cannot be fetched.
+    Raises `EvalError` when it is no folder and offline mode is on, and when the data set cannot be fetched.
     """
-    if named := [name for name in _OFFLINE if os.environ.get(name, "").upper() in ("1", "TRUE", "ON", "YES")]:
+    if not Path(dataset).is_dir() and (
+        named := [name for name in _OFFLINE if os.environ.get(name, "").upper() in ("1", "TRUE", "ON", "YES")]
+    ):
         raise EvalError(
             f"`evaluate.suites` names {HUB}{dataset}, but {named[0]} forbids the network;"
             " unset it, or name a folder with the data set's files"

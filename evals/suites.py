@@ -24,7 +24,7 @@ from evals.sources import HUB, Split, digest, folder_splits, hub_splits
 
 _LAYOUT = tuple(place.name for place in fields(Layout))
 METRICS = {"choice": "acc", "generate": "exact_match"}
-Mode = Literal["choice", "generative"]
+Mode = Literal["choice", "generate"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Settings:
     """What a suite is read with.
 
     `shots`: how many before each item, None = MERA's own number; drawn as `draw`. `limit` keeps the first
-    items of each task, `pairs_per_phenomenon` the minimal pairs of each phenomenon. In the mode `generative`
+    items of each task, `pairs_per_phenomenon` the minimal pairs of each phenomenon. In the mode `generate`
     MERA's choice tasks run as their twins, which write the answer. `ask_unanswered`: items without an answer
     are asked too, for a submission; they are never scored.
     """
@@ -243,9 +243,9 @@ def _describe(name: str, folder: Path, mode: Mode) -> Task | None:
 
 
 def describe(name: str, mode: Mode = "choice") -> Task:
-    """A task of evals/tasks/mera without its records, or in the mode `generative` its twin."""
+    """A task of evals/tasks/mera without its records, or in the mode `generate` its twin."""
     twin = name + declarations.TWIN
-    if mode == "generative" and declarations.declaration(twin) is not None:
+    if mode == "generate" and declarations.declaration(twin) is not None:
         name = twin
     config = declarations.declaration(name)
     if config is None:

@@ -85,6 +85,18 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="of import: the key of the export, for files that lie outside its folder",
     )
+    submission = add("submission", "the zip for MERA's server: write it, or check one")
+    actions = submission.add_subparsers(dest="action", metavar="ACTION", required=True)
+    write = actions.add_parser("write", help="take it from a cell that was evaluated on MERA's tasks")
+    write.add_argument("cell", metavar="CELL", help="a candidate's name, or champion")
+    write.add_argument(
+        "zip", type=Path, metavar="ZIP", help="a file; what was generated goes to ZIP-logs.zip"
+    )
+    check = actions.add_parser("check", help="name everything that the server could not score")
+    check.add_argument("zip", type=Path, metavar="ZIP")
+    check.add_argument(
+        "--items", action="store_true", help="compare the ids with the items of evaluate.suites too"
+    )
     serve = add("serve", "retrain on a schedule; one run at a time")
     serve.add_argument("--cron", required=True, help='five fields, for example "0 3 * * *"')
     serve.add_argument(

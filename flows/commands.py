@@ -126,6 +126,18 @@ def raters(arguments: Namespace) -> None:
     print(people.bring([Path(name) for name in arguments.names], arguments.key))
 
 
+def submission(arguments: Namespace) -> int:
+    """`gorn submission write|check`."""
+    from flows import submission as zips
+
+    if arguments.action == "write":
+        print("\n".join(zips.write(arguments.cell, arguments.zip)))
+        return 0
+    found = zips.faults(arguments.zip, arguments.items)
+    print("\n".join(found) or f"{arguments.zip}: no fault")
+    return 1 if found else 0
+
+
 def serve(arguments: Namespace) -> None:
     """`gorn serve`."""
     from flows.serve import serve as serve_flow

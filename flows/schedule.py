@@ -13,7 +13,7 @@ from stages.common.params import Params
 LIGHT = frozenset(
     (
         *("corpus", "validate", "tokens", "judge_model", "quantize"),
-        *("evaluate", "evaluate_champion", "evaluate_anchor", "judge"),
+        *("evaluate", "evaluate_champion", "evaluate_anchor", "evaluate_endpoint", "judge"),
     )
 )
 

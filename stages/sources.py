@@ -18,7 +18,9 @@ from stages.common.hashing import sha256_file
 from stages.common.manifest import Facts
 from stages.common.outside import expand
 from stages.common.params import Params
+from stages.common.snapshots import dataset_folder
 from stages.common.stage import Paths, Stage, main
+from stages.common.suites import HUB, WORLD
 
 CACHE = Path(".gorn/fingerprints.json")
 
@@ -41,10 +43,26 @@ def named_paths(params: Any) -> Iterator[tuple[str, Path]]:
     if params.distill.student != "every-second-layer":
         yield from _below("distill.student", params.distill.student)
     for number, suite in enumerate(params.evaluate.suites):
-        if suite != "world":
+        if suite != WORLD and not suite.startswith(HUB):
             yield from _below(f"evaluate.suites.{number}", suite)
+    if params.evaluate.detox_scorers is not None:
+        yield from _below("evaluate.detox_scorers", params.evaluate.detox_scorers)
     for key, path in params.judge.outside.items():
         yield from _below(key, path)
+
+
+def hub_files(params: Any) -> Iterator[tuple[str, str, Path]]:
+    """Yield (key, `hub:NAME@COMMIT/FILE`, file) for every file of a data set of the hub.
+
+    Raises `UserError` when it is not on this machine and cannot be fetched.
+    """
+    for number, suite in enumerate(params.evaluate.suites):
+        if suite.startswith(HUB):
+            name, key = suite.removeprefix(HUB), f"evaluate.suites.{number}"
+            folder = dataset_folder(name, fetch=True)
+            shown = f"{HUB}{name.partition('@')[0]}@{folder.name}"
+            for _, file in _below(key, str(folder)):
+                yield key, f"{shown}/{file.relative_to(folder).as_posix()}", file
 
 
 def _below(key: str, path: str) -> Iterator[tuple[str, Path]]:
@@ -104,9 +122,10 @@ def _stamp(path: Path) -> list[int]:
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
     """Write `fingerprints.json`: key, path as given, size in bytes and SHA-256 of every outside file."""
     cache = HashCache(CACHE)
+    named = [(key, path.as_posix(), path) for key, path in named_paths(params)]
     rows = [
-        {"key": key, "path": path.as_posix(), "size": path.stat().st_size, "sha256": cache.sha256(path)}
-        for key, path in named_paths(params)
+        {"key": key, "path": shown, "size": path.stat().st_size, "sha256": cache.sha256(path)}
+        for key, shown, path in [*named, *hub_files(params)]
     ]
     write_json(outputs["sources"] / "fingerprints.json", {"files": rows})
     cache.save()

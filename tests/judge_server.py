@@ -106,6 +106,21 @@ class Judging:
         return f'{{"{key}": "', f'"}}{self.says}'
 
 
+@dataclass
+class Writing(Judging):
+    """A server that writes `answer(prompt)`; it has no model."""
+
+    model: Any = None
+    tokenizer: Any = None
+    labels: tuple[str, ...] = ()
+    answer: Callable[[str], str] = field(default=lambda prompt: "")  # noqa: ARG005
+
+    def reply(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A chat completion."""
+        text = self.answer(body["messages"][-1]["content"])
+        return {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
+
+
 def _handler(judging: Judging) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

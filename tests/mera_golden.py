@@ -65,7 +65,7 @@ def twins(golden: Path, file: str) -> Iterator[tuple[dict[str, Any], str, list[s
     for row in read(golden / file):
         if row["continuations"] is None or suites.describe(row["task"]).spec.get("dialogue"):
             continue
-        twin = suites.describe(row["task"], "generative")
+        twin = suites.describe(row["task"], "generate")
         assert twin.name == f"{row['task']}_gen" and twin.choices is None
         context, [(_, settings)] = requests(prepared(twin, row, known))
         yield row, context, settings["until"]

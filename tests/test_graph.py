@@ -66,15 +66,20 @@ def _cell(entry: dict[str, Any], params: Params) -> str | None:
     words = str(_body(entry)["cmd"]).split()
     if len(words) < 4:
         return None
-    if "key" not in words[3]:
-        return words[3]
-    return next(iter(ANCHORS if "against_anchor" in entry["foreach"] else params.candidates))
+    cells = {
+        "${candidates}": params.candidates,
+        "${evaluate.endpoints}": params.evaluate.endpoints,
+        "${gate.against_anchor}": ANCHORS,
+    }
+    return next(iter(cells[entry["foreach"]])) if "key" in words[3] else words[3]
 
 
 def _params() -> Params:
-    """The default run with a rule against a fixed model, which makes a stage of its own."""
+    """The default run, with a rule against a fixed model and a model behind an address: two stages more."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["gate"]["against_anchor"] = ANCHORS
+    named = {"api": {"address": "http://localhost:1/v1", "model": "m"}}
+    values["evaluate"] |= {"mode": "generate", "texts_may_leave": True, "endpoints": named}
     return parse(values, "params.yaml")
 
 

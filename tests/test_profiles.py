@@ -48,6 +48,9 @@ def test_profile_runs_shrunk(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
             execute(stage, params, cell)
     decision = json.loads((tmp_path / "out/gate/decision.json").read_text())
     assert set(decision["candidates"]) == set(params.candidates)
+    found = json.loads((tmp_path / "out/validate/contamination.json").read_text())["tasks"]
+    assert found
+    assert not [name for name, task in found.items() if task["contaminated"]]
     assert "<html" in (tmp_path / "out/report/report.html").read_text()
 
 

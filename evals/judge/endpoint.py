@@ -1,4 +1,6 @@
-"""A judge behind any OpenAI-compatible server: every prompt is answered once, or missing with the reason.
+"""A model behind any OpenAI-compatible server: every prompt is answered once, or missing with the reason.
+
+As a judge it gives verdicts (`ask`), as a model under evaluation it writes (`write`, for evals/remote.py).
 
 Nothing leaves the machine unless the caller says that it may, and then only after personal data was redacted.
 The client's own retries are off: one loop here bounds them together with malformed replies.
@@ -59,10 +61,10 @@ class Settings:
         """Raises `EvalError` on a value that cannot be; never with the address of a refused one."""
         parts = urlsplit(self.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EvalError("the judge's address must begin with http:// or https:// and name a host")
+            raise EvalError("the address of an endpoint must begin with http:// or https:// and name a host")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise EvalError(
-                "the judge's address holds a user, password or query; put the key into an environment "
+                "the address of an endpoint holds a user, password or query; put the key into an environment "
                 "variable and name that in `key_variable`"
             )
         ranges = {
@@ -76,7 +78,9 @@ class Settings:
             "give_up": self.give_up >= 1,
         }
         if wrong := [name for name, right in ranges.items() if not right]:
-            raise EvalError(f"the judge's setting `{wrong[0]}` is out of range: {getattr(self, wrong[0])}")
+            raise EvalError(
+                f"the setting of an endpoint `{wrong[0]}` is out of range: {getattr(self, wrong[0])}"
+            )
 
 
 @dataclass
@@ -93,7 +97,7 @@ class Endpoint:
     """A back end that asks a server. Raises `EvalError` unless `texts_may_leave`, or without its key.
 
     `redact` is applied to every text that is sent. `cache`: file of finished calls, None for none. `advance`
-    is told of every finished prompt.
+    is told of every finished prompt. `role` is what messages call the model.
     """
 
     settings: Settings
@@ -102,35 +106,51 @@ class Endpoint:
     cache: Path | None = None
     advance: Callable[[int], None] = lambda _: None
     traffic: Traffic = field(default_factory=Traffic)
+    role: str = "judge"
 
     def __post_init__(self) -> None:
         if not self.texts_may_leave:
             raise EvalError(
-                f"judge `{self.settings.model}` is behind an address, and texts may not leave this machine; "
-                "allow it in params.yaml or name a local judge"
+                f"{self.role} `{self.settings.model}` is behind an address, and texts may not leave this "
+                f"machine; allow it in params.yaml or name a local {self.role}"
             )
         variable = self.settings.key_variable
         if variable is not None and not os.environ.get(variable):
-            raise EvalError(f"the judge's key is not set; put it into the environment variable {variable}")
+            raise EvalError(
+                f"the {self.role}'s key is not set; put it into the environment variable {variable}"
+            )
 
-    def identity(self, name: str, rubric: Rubric) -> Identity:
-        """Bound to address, model and what shapes a verdict; not to time-outs, retries or the key."""
+    def identity(self, name: str, rubric: Rubric | None) -> Identity:
+        """Bound to address, model and what shapes a reply; not to time-outs, retries or the key."""
         told = ("address", "temperature", "max_tokens", "seed", "alternatives", "structured")
         settings = tuple((key, getattr(self.settings, key)) for key in told)
-        return Identity(name, "endpoint", self.settings.model, settings, rubric.digest)
+        digest = rubric.digest if rubric else ""
+        return Identity(name, "endpoint", self.settings.model, settings, digest)
 
     def ask(self, rubric: Rubric, prompts: Sequence[str]) -> list[Reply | Failure]:
         """Equal prompts are asked once. Raises `EvalError` when the server refuses the key or the model."""
+        chats = [self._messages(rubric.system, prompt) for prompt in prompts]
+        return [
+            _reply(found) if isinstance(found, Completion) else found for found in self._all(rubric, chats)
+        ]
+
+    def write(self, prompts: Sequence[str]) -> list[str | Failure]:
+        """What the model writes when a prompt is all that it is told. Raises `EvalError` as `ask`."""
+        chats = [self._messages("", prompt) for prompt in prompts]
+        return [found.text if isinstance(found, Completion) else found for found in self._all(None, chats)]
+
+    def _all(
+        self, rubric: Rubric | None, chats: Sequence[list[dict[str, str]]]
+    ) -> list[Completion | Failure]:
         judge = self.identity("", rubric).digest
-        chats = [self._messages(rubric, prompt) for prompt in prompts]
         digests = [prompt_digest(chat) for chat in chats]
         with Cache(self.cache) if self.cache else nullcontext() as cache:
-            found: dict[str, Reply | Failure] = {}
+            found: dict[str, Completion | Failure] = {}
             for digest in digests:
                 known = cache.get(judge, digest) if cache else None
                 if known and digest not in found:
                     shares = known["shares"]
-                    found[digest] = _reply(Completion(known["text"], shares and tuple(shares)))
+                    found[digest] = Completion(known["text"], shares and tuple(shares))
                     self.traffic.cached += 1
                     self.advance(1)
             todo = {digest: chat for digest, chat in zip(digests, chats, strict=True) if digest not in found}
@@ -139,8 +159,8 @@ class Endpoint:
                 found |= asyncio.run(run.all(todo))
         return [found[digest] for digest in digests]
 
-    def _messages(self, rubric: Rubric, prompt: str) -> list[dict[str, str]]:
-        texts = [("system", rubric.system), ("user", prompt)]
+    def _messages(self, system: str, prompt: str) -> list[dict[str, str]]:
+        texts = [("system", system), ("user", prompt)]
         return [{"role": role, "content": self.redact(text)} for role, text in texts if text]
 
 
@@ -153,9 +173,9 @@ class _CallError(Exception):
 
 
 class _Run:
-    """One run over prompts that are all different."""
+    """One run over prompts that are all different; without a rubric replies are free text."""
 
-    def __init__(self, endpoint: Endpoint, rubric: Rubric, judge: str, cache: Cache | None) -> None:
+    def __init__(self, endpoint: Endpoint, rubric: Rubric | None, judge: str, cache: Cache | None) -> None:
         self._endpoint, self._settings = endpoint, endpoint.settings
         self._rubric, self._judge, self._cache = rubric, judge, cache
         self._key = os.environ.get(self._settings.key_variable or "", "")
@@ -165,22 +185,24 @@ class _Run:
 
     def _offers(self) -> list[dict[str, Any]]:
         """What may be asked for beyond the plain call, the most first; a server may know only some of it."""
-        settings, schema = self._settings, self._rubric.schema()
-        answer = {"name": "verdict", "schema": schema, "strict": True}
+        if self._rubric is None:
+            return [{}]
+        settings = self._settings
+        answer = {"name": "verdict", "schema": self._rubric.schema(), "strict": True}
         structured = {"response_format": {"type": "json_schema", "json_schema": answer}}
         alternatives = {"logprobs": True, "top_logprobs": settings.alternatives}
         forms = [structured, {}] if settings.structured else [{}]
         parts = [alternatives, {}] if settings.alternatives else [{}]
         return [form | part for part in parts for form in forms]
 
-    async def all(self, todo: dict[str, list[dict[str, str]]]) -> dict[str, Reply | Failure]:
+    async def all(self, todo: dict[str, list[dict[str, str]]]) -> dict[str, Completion | Failure]:
         """Replies by digest. The first prompts are asked alone until one shows what the server knows."""
         import openai
 
         # A redirect would carry the texts to another address.
         plain = openai.DefaultAsyncHttpxClient(timeout=self._settings.timeout, follow_redirects=False)
         unsent: Any = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-        found: dict[str, Reply | Failure] = {}
+        found: dict[str, Completion | Failure] = {}
         async with openai.AsyncOpenAI(
             api_key=self._key or "none",
             base_url=self._settings.address,
@@ -206,7 +228,7 @@ class _Run:
                 raise errors.exceptions[0] from None
         return found
 
-    async def _one(self, client: Any, digest: str, chat: list[dict[str, str]]) -> Reply | Failure:
+    async def _one(self, client: Any, digest: str, chat: list[dict[str, str]]) -> Completion | Failure:
         """The reply to one prompt after at most `retries` further tries; what is finished is kept at once."""
         settings, pause = self._settings, self._settings.pause
         if self._failed_in_a_row >= settings.give_up:
@@ -229,7 +251,7 @@ class _Run:
                     took = time.monotonic() - clock
                     self._cache.put(self._judge, digest, completion.shares, completion.text, started, took)
                 self._endpoint.advance(1)
-                return _reply(completion)
+                return completion
         # A server that refuses one prompt is alive.
         self._failed_in_a_row = 0 if failure.kind == "refused" else self._failed_in_a_row + 1
         self._endpoint.advance(1)
@@ -257,7 +279,7 @@ class _Run:
         import openai
 
         settings = self._settings
-        if "response_format" in extra:
+        if self._rubric is not None and "response_format" in extra:
             chat = [*chat[:-1], {**chat[-1], "content": f"{chat[-1]['content']}\n{self._rubric.json_line()}"}]
         given = {} if settings.seed is None else {"seed": settings.seed}
         self._endpoint.traffic.calls += 1
@@ -288,8 +310,8 @@ class _Run:
         status, said = error.status_code, self._clean(str(error.message))
         if status in (401, 402, 403, 404) or 300 <= status < 400:
             raise EvalError(
-                f"the judge at {self._settings.address} refuses model `{self._settings.model}` with status "
-                f"{status}: {said}; check address, model and key"
+                f"the {self._endpoint.role} at {self._settings.address} refuses model "
+                f"`{self._settings.model}` with status {status}: {said}; check address, model and key"
             ) from None
         if status in (408, 409, 429) or status >= 500:
             kind: Reason = "rate_limit" if status == 429 else "server"

@@ -16,14 +16,15 @@ class MalformedError(Exception):
 
 @dataclass(frozen=True)
 class Completion:
-    """The judge's words, and the shares of the labels; None for words that cannot be read."""
+    """The model's words, and the shares of the labels; None for words that cannot be read as one."""
 
     text: str
     shares: tuple[float, ...] | None
 
 
-def read(value: Any, rubric: Rubric) -> Completion:
-    """The verdict by log-probability where the server offers it, else as it was written.
+def read(value: Any, rubric: Rubric | None) -> Completion:
+    """The verdict by log-probability where the server offers it, else as it was written; without a rubric
+    the words alone.
 
     `value`: the reply as parsed JSON. Raises `MalformedError`.
     """
@@ -34,8 +35,8 @@ def read(value: Any, rubric: Rubric) -> Completion:
         raise MalformedError("the reply has no choices[0].message.content") from error
     if not isinstance(text, str):
         raise MalformedError("the content of the reply is no text")
-    label = rubric.read(text)
-    if label is None:
+    label = rubric.read(text) if rubric else None
+    if rubric is None or label is None:
         return Completion(text, None)
     written = tuple(float(word == label) for word in rubric.labels)
     return Completion(text, _soft(choice, text, label, rubric.labels) or written)

@@ -7,7 +7,7 @@ so a wrapper around its model fills the dialogues turn by turn; other requests p
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -103,6 +103,15 @@ class Turns:
         if self.choices is None:
             return answers.choice(self.twin, str(replies[0]))
         return answers.likeliest([logprob for logprob, _ in replies], self.choices)
+
+
+def tasks(among: Iterable[Any]) -> dict[str, Turns]:
+    """The dialogues among tasks (`evals.suites.Task`), by task name."""
+    return {
+        task.name: Turns(task.layout, task.test, task.choices, task.spec["twin"])
+        for task in among
+        if task.spec.get("dialogue")
+    }
 
 
 class Dialogues:

@@ -6,6 +6,7 @@ its records) needs nothing more; a MERA task has its choices, version and layout
 
 from __future__ import annotations
 
+import importlib.util
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -81,6 +82,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 @cache
 def _loaded(path: Path) -> dict[str, Any]:
-    from lm_eval.tasks._yaml_loader import load_yaml
+    return dict(_reader().load_yaml(path))
 
-    return dict(load_yaml(path))
+
+@cache
+def _reader() -> Any:
+    """lm-eval's reader of YAML, which needs nothing but PyYAML; its package takes seconds to import."""
+    package = importlib.util.find_spec("lm_eval")
+    folder = Path(next(iter((package and package.submodule_search_locations) or ())))
+    spec = importlib.util.spec_from_file_location("_lm_eval_yaml", folder / "tasks" / "_yaml_loader.py")
+    if spec is None or spec.loader is None:
+        raise EvalError(f"{folder}: lm-eval is not whole; install the locked versions (`make install`)")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -6,6 +6,7 @@ Weights are safetensors only; no pickle is read or written and no code of a chec
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,12 +79,21 @@ def weight_bytes(folder: Path) -> int:
 
 def pick_device(device: Literal["auto", "cpu", "cuda"]) -> str:
     """`cuda` or `cpu`. `auto` takes the GPU when there is one; `cuda` without one raises `UserError`."""
+    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
+        return "cpu"
     import torch
 
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UserError("params.yaml: `device: cuda`, but torch sees no GPU; set `device: auto` or `cpu`")
-    return "cuda" if available and device != "cpu" else "cpu"
+    return "cuda" if available else "cpu"
+
+
+def _may_have_gpu() -> bool:
+    """False where the kernel shows no GPU: then torch, which takes seconds to import, need not be asked."""
+    if sys.platform != "linux":
+        return True
+    return any(Path("/dev").glob("nvidia[0-9]*")) or any(Path(p).exists() for p in ("/dev/kfd", "/dev/dxg"))
 
 
 def load_config(folder: Path) -> Any:

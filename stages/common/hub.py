@@ -1,6 +1,4 @@
-"""The one place that may reach the Hugging Face hub: a base model named by its id, fetched once into HF's
-cache.
-"""
+"""A base model named by its id on the Hugging Face hub, fetched once into HF's cache, or by its folder."""
 
 from __future__ import annotations
 
@@ -8,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.checkpoint import CONFIGS, INDEX, TOKENIZER_FILES, WEIGHTS
-from stages.common.errors import UserError, one_line
+from stages.common.errors import UserError
+from stages.common.snapshots import snapshot
 
 ALLOWED = [WEIGHTS, INDEX, *CONFIGS, *TOKENIZER_FILES]
 
@@ -24,29 +23,4 @@ def base_folder(base: Any) -> Path:
         if not folder.is_dir():
             raise UserError(f"params.yaml: base.path {folder} is no folder; correct it")
         return folder
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                base.path,
-                revision=base.revision,
-                allow_patterns=ALLOWED,
-                local_files_only=constants.HF_HUB_OFFLINE,
-            )
-        )
-    except LocalEntryNotFoundError as error:
-        why = (
-            "HF_HUB_OFFLINE is set; run `HF_HUB_OFFLINE=0 gorn run` once (or `dvc repro` in its place), or "
-            "use `base.source: local`"
-            if constants.HF_HUB_OFFLINE
-            else "the hub cannot be reached; look at the network, or use `base.source: local`"
-        )
-        raise UserError(
-            f"params.yaml: base.path {base.path} is not in the Hugging Face cache and {why}"
-        ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise UserError(
-            f"params.yaml: base.path {base.path} cannot be fetched ({one_line(error)})"
-        ) from error
+    return snapshot("base.path", base.path, base.revision, ALLOWED, "or use `base.source: local`")

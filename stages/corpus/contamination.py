@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, one_line
 from stages.common.outside import expand, text_format
+from stages.common.snapshots import dataset_folder
+from stages.common.suites import HUB, WORLD
 from stages.corpus.words import Hashes, WordHasher, ngram_hashes, ngrams, normal_words
 
 NGRAM = 13
 SHORTEST = 8
 MOSTLY = 7  # input words among 13
-WORLD = "world"  # the suite that comes from the embedded world itself
 LONG = 26  # words of an item of which any run is evidence
 _PLACE = re.compile(r"\{(\w+)\}")
 
@@ -75,7 +76,7 @@ class TestItems:
         runs: dict[int, list[Hashes]] = {}
         eights: list[Hashes] = [np.empty(0, dtype=np.uint64)]
         for record in test:
-            found = self._runs(record)
+            found = self.runs(record)
             self.counts["items"] += 1
             self.counts["by_13_words" if NGRAM in found else "whole" if found else "too_short"] += 1
             for size, hashes in found.items():
@@ -86,8 +87,11 @@ class TestItems:
         self._grams = {size: np.unique(np.concatenate(parts)) for size, parts in sorted(runs.items())}
         self._forgive(train)
 
-    def _runs(self, record: Record) -> dict[int, Hashes]:
-        """Length of run -> hashes of the runs that are evidence of this item."""
+    def runs(self, record: Record) -> dict[int, Hashes]:
+        """Length of run -> hashes of the runs that are evidence of this item; none for one that is too short.
+
+        Runs that training items hold too are among them.
+        """
         inputs = self._hasher(normal_words(filled_inputs(record["inputs"])))
         found = {NGRAM: [ngram_hashes(inputs, NGRAM)]}
         if SHORTEST <= len(inputs) < NGRAM:
@@ -119,19 +123,25 @@ class TestItems:
 
     def hits(self, words: Hashes) -> int:
         """How many runs of words of a document (hashes, shape (words,)) are those of test items."""
+        return sum(len(hashes) for hashes in self.found(words).values())
+
+    def found(self, words: Hashes) -> dict[int, Hashes]:
+        """Length of run -> the runs of a document that are those of test items, each as often as it stands
+        there.
+        """
         # Every run of evidence begins with 8 words of its item, and hardly any document shares even those.
-        if not _common(ngram_hashes(words, SHORTEST), self._eights):
-            return 0
+        if not len(_common(ngram_hashes(words, SHORTEST), self._eights)):
+            return {}
         runs = ngrams(words, self._grams)
-        return sum(_common(runs[size], known) for size, known in self._grams.items())
+        return {size: _common(runs[size], known) for size, known in self._grams.items()}
 
 
-def _common(hashes: Hashes, known: Hashes) -> int:
-    """How many of `hashes` are among the sorted `known`."""
+def _common(hashes: Hashes, known: Hashes) -> Hashes:
+    """Those of `hashes` that are among the sorted `known`."""
     if not len(known):
-        return 0
+        return known
     places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-    return int((known[places] == hashes).sum())
+    return hashes[known[places] == hashes]
 
 
 def protected_records(patterns: Iterable[str]) -> Iterator[Record]:
@@ -150,13 +160,16 @@ def protected_records(patterns: Iterable[str]) -> Iterator[Record]:
 def suite_records(suites: Iterable[str]) -> Iterator[Record]:
     """The test items below the folders of `evaluate.suites`, scored or not; other lines are no items.
 
-    `train.jsonl` is meant for training. Raises `UserError` with file and line.
+    A `train` split is meant for training. Raises `UserError` with file and line.
     """
     for number, suite in enumerate(suites):
         if suite == WORLD:
             continue
-        for path in expand(suite, f"evaluate.suites.{number}"):
-            if path.name.partition(".")[0] != "train" and text_format(path) == ".jsonl":
+        at_hub = suite.startswith(HUB)
+        folder = str(dataset_folder(suite.removeprefix(HUB), fetch=False)) if at_hub else suite
+        formats = (".jsonl", ".parquet") if at_hub else (".jsonl",)
+        for path in expand(folder, f"evaluate.suites.{number}"):
+            if re.split("[.-]", path.name)[0] != "train" and text_format(path) in formats:
                 yield from filter(None, (_as_record(value) for _, value in _read_values(path)))
 
 
@@ -174,9 +187,23 @@ def _read_values(path: Path) -> Iterator[tuple[int, Any]]:
 
     from stages.corpus.files import read_lines
 
+    if text_format(path) == ".parquet":
+        yield from enumerate(_parquet_rows(path), start=1)
+        return
     for line, text in read_lines(path):
         try:
             yield line, json.loads(text)
         except (ValueError, RecursionError) as error:
             what = f"{path}, line {line}: not JSON ({error})"
             raise UserError(f"{what}; task files in MERA form are needed here") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=512):
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: damaged parquet file ({one_line(error)}); copy it again") from error

@@ -17,11 +17,12 @@ FAILED = Path(".gorn/failed/validate")
 
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
-    """Hold the corpus against the contract; write `verdict.json` and the Data Docs.
+    """Hold the corpus against the contract; write `verdict.json`, `contamination.json` and the Data Docs.
 
     Raises `UserError` naming every critical expectation that failed and what was observed; verdict and pages
     of the failed run are then kept in `.gorn/failed/validate`.
     """
+    from stages.validate.contamination import overlaps
     from stages.validate.expectations import check
     from stages.validate.tables import corpus_row, read_documents
 
@@ -47,6 +48,8 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         raise UserError(
             f"validate: the corpus breaks its contract: {reasons} (pages: {FAILED}/docs/index.html)"
         )
+    found = overlaps(params.evaluate, inputs["corpus"])
+    write_json(outputs["verdict"] / "contamination.json", found)
     return Facts(notes={"warnings": verdict["failed"]["warning"]})  # type: ignore[index]
 
 
@@ -70,11 +73,16 @@ def _keep_failed(outputs: Paths) -> None:
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
-    """From `out/corpus` to `out/validate` and the uncached pages in `out/validate_docs`."""
+    """From `out/corpus` to `out/validate` and the uncached pages in `out/validate_docs`.
+
+    The fingerprints stand for suites outside the repository.
+    """
     return (
-        {"corpus": Path("out/corpus")},
+        {"corpus": Path("out/corpus"), "sources": Path("out/sources")},
         {"verdict": Path("out/validate"), "docs": Path("out/validate_docs")},
     )
 
 
-STAGE = Stage("validate", run, reads=("validation",), locate=locate, torch=False)
+STAGE = Stage(
+    "validate", run, reads=("validation", "evaluate.suites", "evaluate.mode"), locate=locate, torch=False
+)

@@ -10,10 +10,10 @@ from evaluation_models import EOS, make_model, make_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.bpc import Document, bits_per_character, choose
+from evals.bpc import Document, bits, choose, unknown_tokens
 from evals.errors import EvalError
 from evals.logprobs import plan_windows, text_logprobs
-from evals.minimal_pairs import Pair, score_pairs
+from evals.minimal_pairs import Pair, items, texts
 
 TEXTS = ["Кошка спит на окне.", "The cat sleeps on the window and dreams of fish.", "Да.", "ёжик " * 30]
 
@@ -82,21 +82,21 @@ def test_a_uniform_model_needs_log2_of_the_vocabulary_per_token(tokenizer) -> No
     with torch.no_grad():
         for weight in uniform.parameters():
             weight.zero_()
-    bits = bits_per_character(
-        uniform, tokenizer, [Document(str(i), text) for i, text in enumerate(TEXTS)], 64
-    )
+    documents = [Document(str(i), text) for i, text in enumerate(TEXTS)]
+    logprobs = text_logprobs(uniform, tokenizer, TEXTS, window=64)
+    found = bits(documents, logprobs, unknown_tokens(tokenizer, TEXTS))
     tokens = [len(tokenizer.encode(text)) for text in TEXTS]
-    assert bits.bits == pytest.approx([count * math.log2(len(tokenizer)) for count in tokens], rel=1e-5)
-    assert bits.characters == tuple(len(text) for text in TEXTS)
-    assert bits.value == pytest.approx(
+    assert found.bits == pytest.approx([count * math.log2(len(tokenizer)) for count in tokens], rel=1e-5)
+    assert found.characters == tuple(len(text) for text in TEXTS)
+    assert found.value == pytest.approx(
         sum(tokens) * math.log2(len(tokenizer)) / sum(map(len, TEXTS)), rel=1e-5
     )
-    assert bits.unknown == 0
+    assert found.unknown == 0
 
 
-def test_no_documents_is_an_error(model, tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_no_documents_is_an_error() -> None:
     with pytest.raises(EvalError, match="no held-out documents"):
-        bits_per_character(model, tokenizer, [], 64)
+        bits([], [], 0)
 
 
 @given(st.lists(st.text(min_size=1, max_size=20), max_size=30), st.integers(1, 200), st.randoms())
@@ -119,10 +119,10 @@ def test_minimal_pairs_count_strict_wins(model, tokenizer) -> None:  # type: ign
     ]
     pairs += [Pair("2", pair.bad, pair.good, "agreement") for pair in pairs]
     pairs.append(Pair("3", sentences[0], sentences[0], "tie"))
-    items = score_pairs(model, tokenizer, pairs, window=64)
-    assert [item.value for item in items] == [float(value[pair.good] > value[pair.bad]) for pair in pairs]
-    assert items[-1].value == 0.0
-    assert len({item.doc_hash for item in items}) == len(items)
+    found = items(pairs, text_logprobs(model, tokenizer, texts(pairs), window=64))
+    assert [item.value for item in found] == [float(value[pair.good] > value[pair.bad]) for pair in pairs]
+    assert found[-1].value == 0.0
+    assert len({item.doc_hash for item in found}) == len(found)
 
 
 def test_a_tokenizer_without_any_special_token_is_refused(model) -> None:  # type: ignore[no-untyped-def]

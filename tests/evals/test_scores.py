@@ -6,10 +6,10 @@ import pytest
 
 from evals import scores
 from evals.bpc import Bits, Document
-from evals.harness import Results
 from evals.items import Item
 from evals.minimal_pairs import TASK, Pair
 from evals.records import Layout, Record
+from evals.results import Results
 from evals.suites import Suite, Task
 
 

@@ -157,7 +157,7 @@ def test_a_meta_field_that_a_task_reads_must_be_there(tmp_path: Path) -> None:
 def test_choice_tasks_have_a_generative_twin_and_written_ones_have_not(tmp_path: Path) -> None:
     _records(tmp_path / "bps.jsonl", ["1", "0"])
     _records(tmp_path / "rumodar.jsonl", ["11", "12"])
-    found = _names(load([tmp_path], mode="generative").tasks)
+    found = _names(load([tmp_path], mode="generate").tasks)
     assert set(found) == {"bps_gen", "rumodar"}
     assert (found["bps_gen"].kind, found["bps_gen"].choices) == ("generate", None)
     assert declarations.declaration("rumodar_gen") is None

@@ -36,6 +36,7 @@ SURFACE = {
     "pull": {"version", "folder"},
     "ask": {"prompt", "--model", "--max-tokens"},
     "raters": {"action", "names", "--key"},
+    "submission": {"action"},
     "serve": {"--cron", "--port"},
     "ui": {"--mlflow-port", "--prefect-port"},
     "doctor": set(),

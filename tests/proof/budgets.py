@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.atomic import read_json
+from stages.evaluate.models import FOLDER
 from tests.proof import readme
 from tests.proof.common import RESULTS, ROOT, SCRATCH, piece, run, write_result
 
@@ -21,6 +22,7 @@ BUDGET_SECONDS = {
     "gorn --help": 0.3,
     "tests": 720,
     "one evaluation, alone": 25,
+    "one evaluation, answers known": 10,
 }
 STAGE = re.compile(r"^\[ *\d+/\d+\] (\S+): ran in ([\d.]+) s")
 
@@ -40,7 +42,8 @@ def measure() -> None:
     seconds["tests"] = piece(CLAIM, "tests", lambda: _seconds(["make", "test"], folder))
     # Within the run two share the cores.
     command = [_bin(folder, "python"), "-m", "stages.evaluate", "adapt-higgs-4bit"]
-    seconds["one evaluation, alone"] = piece(CLAIM, "evaluation", lambda: _seconds(command, folder))
+    seconds["one evaluation, alone"] = piece(CLAIM, "evaluation", lambda: _asked(command, folder))
+    seconds["one evaluation, answers known"] = piece(CLAIM, "known", lambda: _seconds(command, folder))
     write_result(
         CLAIM,
         {
@@ -54,6 +57,11 @@ def measure() -> None:
         },
     )
     readme.write()
+
+
+def _asked(command: list[str], folder: Path) -> Any:
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    return _seconds(command, folder)
 
 
 def _bin(folder: Path, name: str) -> str:

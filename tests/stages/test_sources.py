@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -161,3 +163,76 @@ def test_a_lost_cache_changes_nothing(project: Path, root: Path) -> None:
     first = _run(params)
     Path(".gorn/fingerprints.json").unlink()
     assert _run(params) == first
+
+
+HUB = "hub:MERA-evaluation/MERA"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of a data set as HF's cache holds them, without a network."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "hub/datasets--MERA-evaluation--MERA"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(COMMIT)
+    folder = repository / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _table(path: Path, question: str, answer: str) -> None:
+    record = {
+        "instruction": "{question}\nОтвет:",
+        "inputs": {"question": question},
+        "outputs": answer,
+        "meta": {"id": 1},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([record]), path)
+
+
+def test_a_data_set_of_the_hub_is_known_by_its_commit_and_files(
+    fetched: Path, project: Path, root: Path
+) -> None:
+    _table(fetched / "rcb/test-00000-of-00001.parquet", "Кто там?", "")
+    rows = _run(_params(root, evaluate__suites=[HUB]))
+    (row,) = rows
+    assert (row["key"], row["path"]) == (
+        "evaluate.suites.0",
+        f"{HUB}@{COMMIT}/rcb/test-00000-of-00001.parquet",
+    )
+    _table(fetched / "rcb/test-00000-of-00001.parquet", "Кто здесь?", "")
+    assert _run(_params(root, evaluate__suites=[HUB]))[0]["sha256"] != row["sha256"]
+
+
+def test_offline_without_a_copy_is_one_line(fetched: Path, project: Path, root: Path) -> None:
+    with pytest.raises(UserError, match="other/data is not in the Hugging Face cache") as error:
+        _run(_params(root, evaluate__suites=["hub:other/data"]))
+    assert "\n" not in str(error.value)
+    assert "name a folder with its files" in str(error.value)
+
+
+def test_items_of_the_hub_are_protected_and_asked_offline(
+    fetched: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from datasets import config
+
+    from evals import suites
+    from evals import tasks as declarations
+    from stages.common.suites import places
+    from stages.corpus.contamination import suite_records
+
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(declarations, "mera", lambda: ["rcb"])
+    configs = "configs:\n- config_name: rcb\n  data_files:\n"
+    for split, question in (("test", "Кто там?"), ("train", "Кто здесь?")):
+        _table(fetched / f"rcb/{split}-00000-of-00001.parquet", question, "1")
+        configs += f"  - {{split: {split}, path: rcb/{split}-*.parquet}}\n"
+    (fetched / "README.md").write_text(f"---\n{configs}---\n", encoding="utf-8")
+    assert [record["inputs"] for record in suite_records([HUB])] == [{"question": "Кто там?"}]
+    (task,) = suites.load(places([HUB], tmp_path), shots=0).tasks
+    assert [record.inputs for record in task.test] == [{"question": "Кто там?"}]

@@ -109,7 +109,7 @@ class Reads(SimpleNamespace):
 def select(params: Params, keys: Iterable[str], cell: str | None = None) -> Reads:
     """The named blocks (`judge`) and single keys of blocks (`judge.enabled`) of `params`, nothing else.
 
-    A matrix stage sees only its own cell of `candidates`.
+    A matrix stage sees only its own cell of `candidates` and of `evaluate.endpoints`.
     """
     chosen = Reads()
     for key in keys:
@@ -122,6 +122,9 @@ def select(params: Params, keys: Iterable[str], cell: str | None = None) -> Read
             setattr(chosen, block, value)
     if cell is not None and "candidates" in vars(chosen):
         chosen.candidates = {cell: params.candidates[cell]}
+    if cell is not None and isinstance(vars(chosen).get("evaluate"), BaseModel):
+        own = {name: value for name, value in params.evaluate.endpoints.items() if name == cell}
+        chosen.evaluate = params.evaluate.model_copy(update={"endpoints": own})
     return chosen
 
 

@@ -60,6 +60,9 @@ class Params(Block):
             if name != expected:
                 raise ValueError(f"candidate `{name}` must be named `{expected}` after its source and recipe")
             parent_of(name, self.candidates)
+        for name in self.evaluate.endpoints:
+            if name in self.candidates or name == "champion":
+                raise ValueError(f"endpoint `{name}` has the name of a cell; call it otherwise")
         return self
 
     @model_validator(mode="after")

@@ -44,9 +44,25 @@ class Candidate(Block):
 CandidateName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
 
 
+EndpointName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+
+
+class ModelEndpoint(Block):
+    """A model behind an OpenAI-compatible address; `key_variable`: the environment variable with its key."""
+
+    address: str = Field(pattern=r"^https?://[^@?#]+$")
+    model: str = Field(min_length=1)
+    key_variable: str | None = None
+
+
 class EvaluateBlock(Block):
     suites: list[str] = Field(min_length=1)
-    shots: int = Field(ge=0, le=10)
+    mode: Literal["choice", "generate"] = "choice"
+    shots: int | None = Field(ge=0, le=10)
+    draw: Literal["first", "mera"] = "first"
+    ask_unanswered: bool = False
+    execute_code: bool = False
+    detox_scorers: str | None = None
     batch_size: PositiveInt
     limit: PositiveInt | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -54,6 +70,24 @@ class EvaluateBlock(Block):
     bpc_characters: PositiveInt = 120_000
     bpc_window: int = Field(default=128, ge=16, le=131072)
     pairs_per_phenomenon: PositiveInt | None = 100
+    endpoints: dict[EndpointName, ModelEndpoint] = Field(default_factory=dict)
+    texts_may_leave: bool = False
+
+    @model_validator(mode="after")
+    def _allowed(self) -> EvaluateBlock:
+        if not self.endpoints:
+            return self
+        name = next(iter(self.endpoints))
+        if not self.texts_may_leave:
+            raise ValueError(
+                f"endpoint `{name}` is sent the texts of all items; allow that with `texts_may_leave: true`"
+            )
+        if self.mode != "generate":
+            raise ValueError(
+                f"endpoint `{name}` gives no log-probabilities of choices; set `mode: generate`, so that "
+                "every model writes its answers"
+            )
+        return self
 
 
 class MeasureBlock(Block):

@@ -13,11 +13,11 @@ import pytest
 
 from evals import scores, suites
 from evals.errors import EvalError
-from evals.harness import Results
 from evals.items import Answer, Item
 from evals.mera import code
 from evals.mera.code import SWITCHED_OFF, Limits, outcomes, results
 from evals.records import Record
+from evals.results import Results
 from evals.suites import Suite, Task
 
 HEAD = 'def add(a, b):\n    """Сумма."""'

@@ -75,7 +75,7 @@ def test_each_turn_shows_the_models_own_answers_whatever_the_gold() -> None:
     assert requests[0].arguments[0] == dialogue.template(task.test[0])
 
 
-@pytest.mark.parametrize("mode", ["choice", "generative"])
+@pytest.mark.parametrize("mode", ["choice", "generate"])
 def test_a_dialogue_runs_on_a_real_model(mode: suites.Mode) -> None:
     """Certain answers 2, 1, 2; the middle turn has no gold: it is asked, shown to later ones, not scored."""
     task = _task(_turn(0, "2"), _turn(1, ""), _turn(2, "1"), mode=mode)

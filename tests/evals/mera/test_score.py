@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from evals import scores, suites
 from evals.errors import EvalError
-from evals.harness import Results
 from evals.items import Answer, Item
 from evals.mera import detox, metrics, score
 from evals.mera.detox import NO_SCORERS
 from evals.mera.total import Score, total
 from evals.records import Record
+from evals.results import Results
 from evals.suites import Suite, Task
 
 ITEM = Item("world", "d", "p", "c", "acc", 1.0)

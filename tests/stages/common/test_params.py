@@ -279,3 +279,40 @@ def test_parameters_are_frozen(root: Path) -> None:
     params: Params = load(root / "params.yaml")
     with pytest.raises(Exception, match="frozen"):
         params.seed = 2  # type: ignore[misc]
+
+
+API = {"api": {"address": "https://example.org/v1", "model": "m"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mode": "generative"}, "key `evaluate.mode` is 'generative'"),
+        ({"shots": 11}, "key `evaluate.shots` is 11"),
+        ({"draw": "random"}, "key `evaluate.draw` is 'random'"),
+        ({"mode": "generate", "endpoints": API}, "endpoint `api` is sent the texts of all items; allow that"),
+        ({"texts_may_leave": True, "endpoints": API}, "endpoint `api` gives no log-probabilities of choices"),
+        (
+            {"texts_may_leave": True, "mode": "generate", "endpoints": {"champion": API["api"]}},
+            "endpoint `champion` has the name of a cell",
+        ),
+        (
+            {"endpoints": {"api": {"address": "https://u:p@example.org/v1", "model": "m"}}},
+            "key `evaluate.endpoints.api.address`",
+        ),
+    ],
+)
+def test_the_block_evaluate_refuses_what_cannot_be(
+    values: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    values["evaluate"] |= changes
+    assert said in _error(values)
+
+
+def test_shots_may_be_each_tasks_own_and_a_cell_sees_its_own_endpoint(values: dict[str, Any]) -> None:
+    named = {**API, "other": API["api"]}
+    values["evaluate"] |= {"shots": None, "mode": "generate", "texts_may_leave": True, "endpoints": named}
+    params = parse(values, "params.yaml")
+    assert params.evaluate.shots is None
+    assert list(select(params, ["evaluate"], "other").evaluate.endpoints) == ["other"]
+    assert select(params, ["evaluate"], "adapt-bf16").evaluate.endpoints == {}

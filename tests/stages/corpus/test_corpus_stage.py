@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from stages.common.hashing import sha256_bytes, sha256_path
 from stages.common.stage import main
 from stages.corpus.stage import STAGE
 from stages.corpus.tables import DOCUMENTS, LEDGER, TRUTH
+from stages.validate.contamination import overlaps
 
 RunCorpus = Callable[..., Path]
 Jsonl = Callable[[Path, list[str]], dict[str, Any]]
@@ -237,6 +239,9 @@ def test_cleaning_meets_the_planted_defects_of_the_world(run_corpus: RunCorpus) 
         assert len(lines) == task["test"] == 20
         assert set(json.loads(lines[0])) >= {"instruction", "inputs", "outputs", "meta"}
     assert (out / "questions.jsonl").read_text(encoding="utf-8").count("\n") > 0
+    found = overlaps(SimpleNamespace(suites=["world"], mode="choice"), out)["tasks"]
+    assert {name: task["items"] for name, task in found.items()} == dict.fromkeys(index, 20)
+    assert not any(task["contaminated"] for task in found.values())
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from evaluation_models import make_model, make_tokenizer
+
+from stages.common.stage import main
+from stages.evaluate.stage import STAGE
 
 WORDS = ["кот", "дом", "река", "лес", "мост", "снег", "окно", "хлеб"]
 
@@ -89,6 +93,16 @@ def prepared(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     champion = {"version": None, "digest": None, "path": "out/base"}
     (project / "champion.json").write_text(json.dumps(champion), encoding="utf-8")
     return project
+
+
+@pytest.fixture(scope="session")
+def answered(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after one evaluation, every answer of which is in the cache."""
+    copy = tmp_path_factory.mktemp("answered") / "project"
+    shutil.copytree(prepared, copy)
+    with contextlib.chdir(copy):
+        assert main(STAGE, ["adapt-bf16"]) == 0
+    return copy
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from evals.mera import submission
 from stages.common import manifest
 from stages.common.checkpoint import digest, tokenizer_sha256
 from stages.common.hashing import sha256_path
@@ -98,6 +100,7 @@ def test_a_second_run_and_another_folder_give_the_same_bytes(
     moved.parent.mkdir()
     project.rename(moved)
     monkeypatch.chdir(moved)
+    shutil.rmtree(".gorn/cache")
     assert main(STAGE, ["adapt-bf16"]) == 0
     assert (sha256_path(OUT), sha256_path(OUT.with_name("adapt-bf16.manifest.json"))) == first
 
@@ -166,6 +169,22 @@ def _cut_field(project: Path) -> str:
     del rows[3]["outputs"]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return "kinship/test.jsonl:4: field `outputs` is missing"
+
+
+def _foreign_answer(project: Path) -> str:
+    path = project / "out/corpus/tasks/kinship/test.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows[1]["outputs"] = "наверное"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return "kinship/test.jsonl:2: answer `наверное` is not among the choices of task `kinship` (да, нет)"
+
+
+def _wrong_field(project: Path) -> str:
+    path = project / "out/corpus/tasks/plural/test.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows[0]["inputs"] = 7
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return "plural/test.jsonl:1: field `inputs` is int, expected an object or text"
 
 
 def _foreign_tokenizer(project: Path) -> str:
@@ -241,6 +260,8 @@ def _no_suite(project: Path) -> str:
     "harm",
     [
         _cut_field,
+        _foreign_answer,
+        _wrong_field,
         _foreign_tokenizer,
         _foreign_tokenizer_of_equal_size,
         _undecodable,
@@ -290,3 +311,35 @@ def test_real_suites_from_the_shared_data(project: Path, shared_data: Path) -> N
     )
     assert len(scores["tasks"]["rublimp"]["phenomena"]) == 12
     assert scores["tasks"]["ruhhh"]["cut_prompts"] > 0
+    faults = submission.validate(OUT / "submission/submission.zip")
+    assert {fault.kind for fault in faults} == {"no_task"}
+    assert {fault.task for fault in faults} == set(scores["mera"]["not_submitted"])
+    assert "ruTiE" not in scores["mera"]["not_submitted"]
+
+
+def _behind(address: str) -> None:
+    named = {"api": {"address": address, "model": "m"}}
+    _set(mode="generate", texts_may_leave=True, endpoints=named, questions=2)
+
+
+def test_a_model_behind_an_address_is_one_more_cell(project: Path) -> None:
+    from judge_server import Writing, serve
+
+    path = project / "out/corpus/tasks/plural/test.jsonl"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("номер", "почта a.b@mail.ru, номер"), encoding="utf-8")
+    with serve(Writing(answer=lambda prompt: "дом" if "дом" in prompt else "лес\nи ещё")) as server:
+        _behind(server.address)
+        assert main(STAGE, ["api"]) == 0
+        asked, first = server.attempts.total(), sha256_path(Path("out/evaluate/api"))
+        assert asked == 14
+        assert not [prompt for prompt in server.attempts if "mail.ru" in prompt]
+        assert main(STAGE, ["api"]) == 0
+        assert server.attempts.total() == asked
+    assert sha256_path(Path("out/evaluate/api")) == first
+    scores = _scores("api")
+    assert set(scores["tasks"]) == {"plural"}
+    assert scores["refused"] == {"kinship": "an endpoint gives no log-probabilities of its choices"}
+    assert scores["tasks"]["plural"]["cut_prompts"] is None
+    assert (scores["model"]["endpoint"], scores["model"]["tokenizer"], scores["bpc"]) == ("m", None, {})
+    assert pq.read_table("out/evaluate/api/answers.parquet").column("answer").to_pylist()[0] in ("дом", "лес")

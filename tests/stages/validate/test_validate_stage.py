@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from evals import prompts, suites
+from evals.errors import EvalError
 from stages.common.errors import UserError
 from stages.common.hashing import sha256_bytes
 from stages.common.params import Params, load
@@ -76,9 +78,31 @@ def make_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeCorpus:
             change(documents)
         documents.to_parquet(corpus / "documents.parquet")
         (corpus / "summary.json").write_text(json.dumps(_summary(count, dropped)))
+        _write_task(corpus / "tasks", [_item(n, f"слово {n}") for n in range(3)])
+        Path("out/sources").mkdir(exist_ok=True)
         return corpus
 
     return make
+
+
+def _item(number: int, question: str) -> dict[str, Any]:
+    text = (
+        "Прочитай вопрос внимательно и ответь на него одним словом без пояснений и лишних знаков: {question}"
+    )
+    return {
+        "instruction": text,
+        "inputs": {"question": question},
+        "outputs": "да",
+        "meta": {"id": number},
+    }
+
+
+def _write_task(tasks: Path, test: list[dict[str, Any]], train: Sequence[dict[str, Any]] = ()) -> None:
+    (tasks / "asked").mkdir(parents=True, exist_ok=True)
+    for split, rows in (("test", test), ("train", train)):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (tasks / "asked" / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    (tasks / "index.json").write_text('{"asked": {"language": "ru", "type": "generate"}}')
 
 
 @pytest.fixture
@@ -225,3 +249,54 @@ def test_every_rule_has_its_own_name() -> None:
     bounds = SimpleNamespace(min_documents=1, max_dropped_share=1, max_foreign_share=1, max_mojibake_share=1)
     names = [rule.name for rule in contract(bounds)]
     assert len(set(names)) == len(names)
+
+
+PASSAGE = (
+    "Ёлка стояла у окна, а под ней лежал серый кот, который всю ночь ждал мышей; утром пришёл дед и "
+    "спросил кота, где же мыши, но кот молчал и смотрел в окно на снег."
+)
+
+
+def _contamination() -> dict[str, Any]:
+    return dict(json.loads(Path("out/validate/contamination.json").read_text(encoding="utf-8")))
+
+
+def test_items_that_stand_in_training_documents_are_counted_and_named(
+    make_corpus: MakeCorpus, params: Params
+) -> None:
+    """Found through case, punctuation and ё; a held-out document, a template and training items are none."""
+    words = PASSAGE.split()
+    leaked = _item(1, PASSAGE)
+    heldout = _item(2, " ".join(reversed(words)))
+    shared = _item(3, " ".join(words[::2] + words[1::2]))
+    short = _item(4, "семь плюс пять")
+    own = _item(5, " ".join(words[10:] + words[:5]) + " и больше ничего не было")
+
+    def plant(documents: pd.DataFrame) -> None:
+        documents.loc[1, "text"] = f"Рассказ. {' '.join(words[3:17])}".upper().replace("Ё", "Е")
+        documents.loc[10, "text"] = str(heldout["inputs"]["question"])  # every tenth is held out
+        documents.loc[2, "text"] = str(shared["inputs"]["question"])
+        documents.loc[3, "text"] = leaked["instruction"].replace("{question}", "семь плюс пять")
+
+    corpus = make_corpus(plant)
+    _write_task(corpus / "tasks", [leaked, heldout, shared, short, own], [{**shared, "meta": {"id": 9}}])
+    execute(STAGE, params)
+    found = _contamination()
+    assert found["ngram"] == 13
+    (example,) = found["tasks"]["asked"].pop("examples")
+    assert found["tasks"] == {"asked": {"items": 5, "contaminated": 1, "too_short": 1}}
+    task = suites.load([corpus / "tasks"]).tasks[0]
+    assert example == prompts.doc_hash(task, task.test[0])
+    first = Path("out/validate/contamination.json").read_bytes()
+    execute(STAGE, params)
+    assert Path("out/validate/contamination.json").read_bytes() == first
+
+
+def test_a_suite_that_cannot_be_read_ends_before_any_training(
+    make_corpus: MakeCorpus, params: Params
+) -> None:
+    corpus = make_corpus()
+    _write_task(corpus / "tasks", [{"instruction": "x"}])
+    with pytest.raises(EvalError, match=r"asked/test\.jsonl:1: field `inputs` is missing"):
+        execute(STAGE, params)
+    assert not Path("out/validate").exists()
