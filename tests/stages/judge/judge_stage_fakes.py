@@ -45,7 +45,7 @@ class Planted(Judging):
 
 def endpoint(server: Judging, name: str = "served", **changes: Any) -> EndpointJudge:
     """A judge of params.yaml behind `server`."""
-    told = {"timeout": 0.8, "retries": 2, "pause": 0.0, "bases": ["someone/judge"], **changes}
+    told = {"timeout": 5.0, "retries": 2, "pause": 0.0, "bases": ["someone/judge"], **changes}
     return EndpointJudge(type="endpoint", name=name, address=server.address, model="m", **told)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import judge_server
 import pandas as pd
 import pytest
 from judge_stage_fakes import CELL, COUNT, endpoint, first_is_right, write_answers, write_lineage
@@ -58,9 +59,12 @@ def test_a_passport_of_another_judge_or_rubric_is_refused(
     assert not vote.votes and said in vote.reason
 
 
-def test_whatever_fails_every_pair_is_judged_once_or_missing(serving: Run, judge: Run) -> None:
+def test_whatever_fails_every_pair_is_judged_once_or_missing(
+    serving: Run, judge: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each fault before a reply, and for one prompt of the compared pairs every time."""
     faults = ("429", "500", "time_out", "malformed", "cut")
+    monkeypatch.setattr(judge_server, "HANG", 3.0)  # a busy machine must not seem to hang
 
     def plan(prompt: int, attempt: int) -> Any:
         if prompt == 100:
@@ -68,7 +72,7 @@ def test_whatever_fails_every_pair_is_judged_once_or_missing(serving: Run, judge
         return faults[prompt // 20 % 5] if attempt == 0 and prompt % 20 == 10 else None
 
     server = serving(plan=plan)
-    done = judge(judges=[endpoint(server)], probe_pairs=0)
+    done = judge(judges=[endpoint(server, timeout=2.5)], probe_pairs=0)
     table = done.verdicts
     lost = table[table["missing"].notna()]
     assert len(table) == COUNT and list(lost["missing"]) == ["server"]
