@@ -56,7 +56,7 @@ def test_the_default_file_is_valid(root: Path) -> None:
         ("candidates.adapt-bf16.recip", "bf16", ["`candidates.adapt-bf16.recip`; did you mean `recipe`?"]),
         ("gate.against_parent.0.margn", 0, ["`gate.against_parent.0.margn`; did you mean `margin`?"]),
         ("judge.zzz", 1, ["unknown key `judge.zzz`; allowed: enabled, families, judges, labels, pairs"]),
-        ("judge.judges.0.modell", "x", ["unknown key `judge.judges.0.modell`"]),
+        ("judge.judges.0.mdel", "x", ["unknown key `judge.judges.0.mdel`"]),
         ("judge.passport.consistency.at_most", 0.9, ["`judge.passport.consistency`: a threshold has one of"]),
         ("judge.passport.accuracy", {"at_least": 0.6}, ["key `judge.passport.accuracy.source` is missing"]),
         ("judge.passport.accurac", {}, ["did you mean `accuracy`?"]),
