@@ -1,17 +1,21 @@
 """MERA's tasks as its own code runs them: every prompt and metric value of data/mera_golden, the agreement of
-the raters of data/mera_human.
+the raters of data/mera_human, and a model of ours on the tasks that have data, both ways of asking.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from stages.common.atomic import read_json
 from tests import mera_golden
+from tests.proof.classics import CLAIM as CLASSICS
 from tests.proof.classics import DATA
-from tests.proof.common import piece, write_result
+from tests.proof.classics import profile as classics_profile
+from tests.proof.common import SCRATCH, begin_like, piece, run, workspace, write_result
 
 CLAIM = "mera_golden"
 # Figures of data/mera_human/SOURCE.md.
@@ -24,6 +28,7 @@ KRIPPENDORFF = {
     "ruhhh": 0.523,
     "rutie": 0.776,
 }
+MODES, CELL = ("choice", "generate"), "adapt-bf16"
 # MERA's harness scores an answer that is withheld as wrong; here such a record is counted and left out.
 WITHHELD = "squad_em_f1.local"
 
@@ -39,8 +44,28 @@ def measure() -> None:
             "prompts": piece(CLAIM, "prompts", lambda: _prompts(golden)),
             "metrics": piece(CLAIM, "metrics", lambda: _metrics(golden)),
             "krippendorff_alpha": piece(CLAIM, "agreement", lambda: _agreement(DATA / "mera_human")),
+            "model": {mode: piece(CLAIM, f"model-{mode}", lambda mode=mode: _model(mode)) for mode in MODES},
         },
     )
+
+
+def _model(mode: str) -> dict[str, Any]:
+    """Scores of what the claim `classics` adapted, each with its interval beside the majority class."""
+    trained = SCRATCH / CLASSICS / "run"
+    if not (trained / "out" / "quantize" / CELL).is_dir():
+        raise SystemExit(f"{CLAIM}: the model is missing; first `make proof CLAIM={CLASSICS}`")
+
+    def profile(params: dict[str, Any]) -> None:
+        classics_profile(params)
+        suites = [str(DATA / name) for name in ("mera_human", "rsg_human")]
+        params["evaluate"] |= {"suites": suites, "mode": mode, "shots": None, "draw": "mera"}
+
+    folder = workspace(CLAIM, mode, profile)
+    begin_like(folder, trained)
+    for stage in (["stages.sources"], ["stages.evaluate", CELL]):
+        run([sys.executable, "-m", *stage], folder)
+    scores = read_json(folder / "out" / "evaluate" / CELL / "scores.json")
+    return {key: scores[key] for key in ("total", "tasks", "refused")}
 
 
 def _prompts(golden: Path) -> dict[str, Any]:
