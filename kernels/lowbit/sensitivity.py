@@ -98,6 +98,8 @@ def estimate(
     texts = _random_tokens(model, seed) if batches is None else list(batches)
     if not texts:
         raise LowbitError("no batch of tokens was given; a sample needs at least one")
+    if not random and not all(_targets(text) for text in texts):
+        raise LowbitError("a batch predicts no token; rows need two tokens or more before their padding")
     first = {} if random else _slopes(model, texts, names)
     losses = {name: [0.0] * len(levels) for name in names}
     noisy = texts if random else _first(texts, NOISE_TOKENS)
@@ -201,7 +203,10 @@ def _divergence(model: PreTrainedModel, text: Tensor) -> Callable[[], float]:
 def _cross_entropy(model: PreTrainedModel, text: Tensor) -> Tensor:
     """Summed cross entropy of the tokens of `text`, in nats."""
     # What stands on the right of a token is nothing to a causal model, so padding needs no mask.
-    logits, targets = _logits(model, text[:, :-1].clamp(min=0)), text[:, 1:].to(model.device)
+    logits, targets = (
+        _logits(model, text[:, :-1].clamp(min=0)),
+        text[:, 1:].clamp(min=PADDING).to(model.device),
+    )
     return nn.functional.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=PADDING
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from stages.common.params.block import Block
 from stages.common.params.corpus import WORLD_TASKS, CorpusBlock, TokensBlock, ValidationBlock
-from stages.common.params.gate import GateBlock
+from stages.common.params.gate import Anchor, GateBlock
 from stages.common.params.judging import JudgeBlock
 from stages.common.params.shipping import (
     Candidate,
@@ -61,7 +61,7 @@ class Params(Block):
                 raise ValueError(f"candidate `{name}` must be named `{expected}` after its source and recipe")
             parent_of(name, self.candidates)
         for name in self.evaluate.endpoints:
-            if name in self.candidates or name == "champion":
+            if name in self.candidates or name in ("champion", *get_args(Anchor)):
                 raise ValueError(f"endpoint `{name}` has the name of a cell; call it otherwise")
         return self
 

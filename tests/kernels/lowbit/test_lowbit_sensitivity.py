@@ -106,12 +106,18 @@ def test_the_slope_along_a_noise_does_not_count(model: Any, text: torch.Tensor) 
     assert second / first == pytest.approx(10, rel=0.5)
 
 
-def test_padding_does_not_count(model: Any, text: torch.Tensor) -> None:
+@pytest.mark.parametrize("padding", [sensitivity.PADDING, -100])
+def test_padding_does_not_count(model: Any, text: torch.Tensor, padding: int) -> None:
     name = "model.layers.1.mlp.down_proj"
-    padded = F.pad(text, (0, 5), value=sensitivity.PADDING)
+    padded = F.pad(text, (0, 5), value=padding)
     plain, found = (sensitivity.estimate(model, [rows], layers=[name]) for rows in (text, padded))
     assert found.alphas == pytest.approx(plain.alphas, rel=1e-3)
     assert found.shrinking == pytest.approx(plain.shrinking, rel=1e-3)
+
+
+def test_a_batch_without_a_token_to_predict_is_refused(model: Any) -> None:
+    with pytest.raises(LowbitError, match="a batch predicts no token"):
+        sensitivity.estimate(model, [torch.tensor([[3, -1, -1]])])
 
 
 def test_shrinking_is_the_slope_of_the_loss_along_the_weights(model: Any) -> None:
