@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evals.errors import EvalError
 from evals.gate import words
@@ -17,20 +16,11 @@ from evals.stats.intervals import Difference
 
 @dataclass(frozen=True)
 class Vote:
-    """What the judge said about one candidate: whether it may vote, why not, and its verdicts.
-
-    `preferences` and `clusters` are per judged pair, in the order of judging; the other fields are those of
-    `evals.judge.winrate.Evidence`.
-    """
+    """What the judge said about one candidate: whether it may vote, why not, and its verdicts."""
 
     votes: bool
     reason: str
-    preferences: Sequence[float]
-    clusters: Sequence[str]
-    labels: Sequence[float | None] = ()
-    on_better: Sequence[float] = ()
-    on_worse: Sequence[float] = ()
-    sequential: bool = False
+    evidence: Evidence = field(default_factory=lambda: Evidence((), ()))
 
 
 def check_judge(vote: Vote, policy: Policy) -> Check:
@@ -41,17 +31,7 @@ def check_judge(vote: Vote, policy: Policy) -> Check:
     """
     head = ("judge", "champion", "preference", policy.judge_margin)
     try:
-        found = winrate.rate(
-            Evidence(
-                vote.preferences,
-                vote.clusters,
-                vote.labels,
-                vote.on_better,
-                vote.on_worse,
-                vote.sequential,
-            ),
-            policy.alpha,
-        )
+        found = winrate.rate(vote.evidence, policy.alpha)
     except EvalError as error:
         text = f"the judge votes, but its rate is missing: {error}; a missing number closes the gate"
         return Check(*head, FAIL, text)

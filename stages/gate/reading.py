@@ -96,31 +96,24 @@ def vote(folder: Path, candidate: str, champion: str) -> Vote:
 
     from evals.gate.judged import Vote
     from evals.judge import passport
+    from evals.judge.winrate import Evidence
 
     summary = read_json(folder / "summary.json")
     if not summary.get("votes"):
-        return Vote(False, str(summary.get("reason") or "no reason given"), [], [])
+        return Vote(False, str(summary.get("reason") or "no reason given"))
     about = (summary.get("candidate"), summary.get("champion"))
     if about != (candidate, champion):
         raise UserError(f"{folder}: verdicts about other checkpoints than those at the gate; run `dvc repro`")
     judge = summary.get("judge") or {}
     why = passport.refusal(read_json(folder / "passport.json"), judge.get("digest"), judge.get("rubric"))
     if why:
-        return Vote(False, why, [], [])
+        return Vote(False, why)
     rows = pd.read_parquet(folder / "verdicts.parquet").dropna(subset=["preference"])
     known = pd.read_parquet(folder / "labelled.parquet").dropna(subset=["preference"])
     better, worse = (list(known.loc[known["truth"] == side, "preference"]) for side in ("ours", "theirs"))
     labels = [None if math.isnan(label) else float(label) for label in rows["label"]]
-    return Vote(
-        True,
-        "",
-        list(rows["preference"]),
-        list(rows["cluster"]),
-        labels,
-        better,
-        worse,
-        summary.get("sequential") is True,
-    )
+    said = (list(rows["preference"]), list(rows["cluster"]), labels, better, worse)
+    return Vote(True, "", Evidence(*said, sequential=summary.get("sequential") is True))
 
 
 def check_validation(folder: Path) -> None:

@@ -15,7 +15,7 @@ CONDITIONS = {
     "batch_size": 32,
     "precision": "fp32",
 }
-SILENT = Vote(False, "it is switched off", [], [])
+SILENT = Vote(False, "it is switched off")
 
 
 def model(

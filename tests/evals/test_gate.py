@@ -15,6 +15,7 @@ from evals.gate.decide import Entry, Vote, decide
 from evals.gate.policy import Policy, Rule, worst
 from evals.gate.rules import verdict_of
 from evals.gate.tables import Evaluation
+from evals.judge.winrate import Evidence
 from evals.stats.intervals import Difference
 
 POLICY = Policy(
@@ -220,7 +221,7 @@ def test_the_judge_counts_where_it_votes(preference: float, expected: str) -> No
     rng = np.random.default_rng(0)
     preferences = list(np.clip(rng.normal(preference, 0.1, 200), 0, 1))
     known = {"on_better": [0.9] * 60 + [0.2] * 5, "on_worse": [0.1] * 60 + [0.8] * 5}
-    vote = Vote(True, "", preferences, [f"q{i}" for i in range(200)], **known)
+    vote = Vote(True, "", Evidence(preferences, [f"q{i}" for i in range(200)], **known))
     decision = decide({"one": Entry(model("better", 0.8, 0.8), None, 10, vote)}, CHAMPION, POLICY)
     found = decision["candidates"]["one"]
     assert found["verdict"] == expected
@@ -235,12 +236,12 @@ def test_the_gate_goes_on_without_a_judge_and_says_so() -> None:
 
 
 def test_a_voting_judge_without_verdicts_closes_the_gate() -> None:
-    entry = Entry(model("better", 0.8, 0.8), None, 10, Vote(True, "", [], []))
+    entry = Entry(model("better", 0.8, 0.8), None, 10, Vote(True, ""))
     assert decide({"one": entry}, CHAMPION, POLICY)["candidates"]["one"]["verdict"] == "fail"
 
 
 def test_a_judge_whose_errors_are_not_known_closes_the_gate() -> None:
-    vote = Vote(True, "", [0.9] * 50, [str(i) for i in range(50)])
+    vote = Vote(True, "", Evidence([0.9] * 50, [str(i) for i in range(50)]))
     entry = Entry(model("better", 0.8, 0.8), None, 10, vote)
     found = decide({"one": entry}, CHAMPION, POLICY)["candidates"]["one"]
     assert found["verdict"] == "fail" and "errors are not known" in found["reasons"][0]

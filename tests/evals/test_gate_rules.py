@@ -15,6 +15,7 @@ from evals.gate.decide import Entry, Reference, Vote, decide
 from evals.gate.plan import of_all, plan
 from evals.gate.policy import Budget, Check, Floor, Policy, Rule, Slices
 from evals.gate.tables import Evaluation
+from evals.judge.winrate import Evidence
 from evals.stats.noninferiority import compare
 
 POLICY = Policy((Rule("total", 0.1),), (Rule("total", 0.1),))
@@ -282,7 +283,7 @@ def always_a() -> Evaluation:
 )
 def test_planted_regressions_are_never_promoted(planted: Callable[[], Evaluation]) -> None:
     policy = dataclasses.replace(POLICY, slices=(FAMILY,), floors=(Floor("total", 0.3),), winner="best")
-    judge = Vote(True, "", [0.9] * 100, [str(index) for index in range(100)])
+    judge = Vote(True, "", Evidence([0.9] * 100, [str(index) for index in range(100)]))
     decision = decide({"planted": Entry(planted(), None, 1, judge)}, CHAMPION, policy)
     assert decision["winner"] is None
     assert decision["candidates"]["planted"]["verdict"] == "fail"

@@ -107,9 +107,7 @@ def _verdict(folder: Path, name: str) -> dict[str, Any]:
     except EvalError as error:
         return {"verdict": "refused before scoring", "reasons": [str(error)], "promoted": False}
     champion = reading.evaluation("champion", folder / "out" / "evaluate" / "champion")
-    entry = Entry(
-        reading.evaluation(name, scored), None, 1, Vote(False, "planted models are not judged", [], [])
-    )
+    entry = Entry(reading.evaluation(name, scored), None, 1, Vote(False, "planted models are not judged"))
     decision = decide({name: entry}, champion, reading.policy(params))
     found = decision["candidates"][name]
     return {"verdict": found["verdict"], "reasons": found["reasons"], "promoted": decision["winner"] == name}

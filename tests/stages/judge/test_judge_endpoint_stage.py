@@ -32,8 +32,8 @@ def test_a_judge_that_knows_votes_and_the_gate_takes_its_verdicts(serving: Run, 
     assert table["missing"].isna().all() and table["consistent"].all()
     assert table["candidate_answer"][0] == "верно 0" and table["champion_answer"][1] == "неверно 1."
     vote = reading.vote(done.folder, "candidate", "champion")
-    assert vote.votes and len(vote.preferences) == COUNT
-    assert set(vote.on_better) == {1.0} and set(vote.on_worse) == {0.0}
+    assert vote.votes and len(vote.evidence.preferences) == COUNT
+    assert set(vote.evidence.on_better) == {1.0} and set(vote.evidence.on_worse) == {0.0}
 
 
 def test_a_judge_that_always_says_the_first_gets_no_passport(serving: Run, judge: Run) -> None:
@@ -170,7 +170,7 @@ def test_sequential_judging_stops_when_the_decision_is_certain(serving: Run, jud
     assert (summary["not_asked"], summary["pairs"], summary["missing"]) == (8, 32, {})
     assert list(table["missing"].dropna()) == ["not_asked"] * 8
     assert summary["votes"] and summary["win_rate"]["corrected"]["method"] == "anytime"
-    assert reading.vote(done.folder, "candidate", "champion").sequential
+    assert reading.vote(done.folder, "candidate", "champion").evidence.sequential
 
 
 def test_a_draw_is_asked_to_the_end(serving: Run, judge: Run) -> None:
