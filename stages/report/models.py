@@ -144,6 +144,23 @@ def read_models(candidates: Sequence[str], decision: dict[str, Any], root: dict[
     return [_read(name, decision, root) for name in (CHAMPION, *candidates)]
 
 
+def read_beside(names: Sequence[str], evaluate: Path) -> list[Model]:
+    """Models that were scored and are no candidates: anchors, and models behind an API."""
+    found = []
+    for name in names:
+        path = evaluate / name / "scores.json"
+        gaps = [] if path.is_file() else [f"{name}: evaluate has left no scores.json"]
+        scores = None if gaps else dict(read_json(path))
+        gaps += _not_in_the_total(name, scores)
+        found.append(Model(name, {}, scores, None, None, gaps=gaps))
+    return found
+
+
+def _not_in_the_total(name: str, scores: dict[str, Any] | None) -> list[str]:
+    missing = (scores or {}).get("total", {}).get("missing")
+    return [f"{name}: not in the total: {', '.join(missing)}"] if missing else []
+
+
 def _read(name: str, decision: dict[str, Any], root: dict[str, Path]) -> Model:
     gaps: list[str] = []
 
@@ -158,8 +175,7 @@ def _read(name: str, decision: dict[str, Any], root: dict[str, Path]) -> Model:
     # A judge that was never asked has none; then the summary says why.
     passport = root["judge"] / name / "passport.json"
     judge = None if name == CHAMPION else get("judge", "summary.json")
-    if scores and scores.get("total", {}).get("missing"):
-        gaps.append(f"{name}: not in the total: {', '.join(scores['total']['missing'])}")
+    gaps += _not_in_the_total(name, scores)
     if judge is not None and judge.get("preference") is None:
         gaps.append(f"{name}: not judged: {judge.get('reason') or 'the judge gave no reason'}")
     for reason in (measures or {}).get("reasons", {}).values():

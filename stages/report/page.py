@@ -40,6 +40,7 @@ class Page:
 
     decision: dict[str, Any]
     models: list[Model]
+    beside: list[Model]
     prompt: str | None
     majority: float | None
     curve: Curve
@@ -62,6 +63,11 @@ class Page:
     def candidates(self) -> list[Model]:
         """All but the champion."""
         return self.models[1:]
+
+    @property
+    def scored(self) -> list[Model]:
+        """All that answered the tasks: the models, then those scored beside them."""
+        return [*self.models, *self.beside]
 
     @property
     def counts(self) -> list[tuple[str, int]]:
@@ -225,7 +231,7 @@ class Page:
     def tasks(self) -> list[TaskLine]:
         """Every task that any model was scored on, by language and name."""
         known: dict[str, dict[str, Any]] = {}
-        for model in self.models:
+        for model in self.scored:
             for name, task in model.tasks.items():
                 known.setdefault(name, task)
         lines = [self._line(name, task) for name, task in known.items()]
@@ -233,7 +239,7 @@ class Page:
 
     def _line(self, name: str, task: dict[str, Any]) -> TaskLine:
         baselines = [task[key] for key in ("majority", "chance") if task.get(key) is not None]
-        scores = [_score(model.tasks.get(name), baselines) for model in self.models]
+        scores = [_score(model.tasks.get(name), baselines) for model in self.scored]
         return TaskLine(
             name,
             task.get("language", ""),
@@ -248,7 +254,7 @@ class Page:
     def gaps(self) -> list[str]:
         """What is missing, in words; a sentence that several models share is said once."""
         found: dict[str, list[str]] = {}
-        for model in self.models:
+        for model in self.scored:
             for gap in model.gaps:
                 name, _, sentence = gap.partition(": ")
                 found.setdefault(sentence, []).append(name)

@@ -29,7 +29,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     from stages.report import pictures
     from stages.report.curve import read_curve
     from stages.report.data import read_data
-    from stages.report.models import majority_total, read_models, shared_prompt
+    from stages.report.models import majority_total, read_beside, read_models, shared_prompt
     from stages.report.page import Page
     from stages.report.provenance import read_provenance
     from stages.report.render import render
@@ -45,6 +45,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     page = Page(
         decision=decision,
         models=models,
+        beside=read_beside([*params.gate.against_anchor, *params.evaluate.endpoints], inputs["evaluate"]),
         prompt=shared_prompt(models),
         majority=majority_total(models),
         curve=curve,
@@ -61,11 +62,11 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     )
     write_text(out / "report.html", render("page.html", page=page))
     write_text(out / "report.md", render("page.md", page=page))
-    write_json(out / "table.json", table(models, decision))
+    write_json(out / "table.json", table(models, decision, page.beside))
     for name, svg in drawn.items():
         if svg:
             write_text(out / f"{name}.svg", svg)
     return Facts()
 
 
-STAGE = Stage("report", run, reads=("candidates", "gate"), locate=locate, torch=False)
+STAGE = Stage("report", run, reads=("candidates", "gate", "evaluate.endpoints"), locate=locate, torch=False)

@@ -10,8 +10,9 @@ from stages.report.models import Estimate, Model, shared_prompt
 SCHEMA = 1
 
 
-def table(models: Sequence[Model], decision: dict[str, Any]) -> dict[str, Any]:
+def table(models: Sequence[Model], decision: dict[str, Any], beside: Sequence[Model]) -> dict[str, Any]:
     """Rows as plain numbers, the champion first; `speed_prompt_tokens` is the prompt length behind the times.
+    `beside` are the scores of models that are no candidates.
 
     Shares are 0..1, sizes bytes, times milliseconds, speeds tokens per second; null where there is no number.
     """
@@ -25,6 +26,7 @@ def table(models: Sequence[Model], decision: dict[str, Any]) -> dict[str, Any]:
         "machine": machine,
         "speed_prompt_tokens": None if prompt is None else int(prompt),
         "rows": [_row(model, prompt) for model in models],
+        "beside": [{"name": model.name, **_scores(model)} for model in beside],
     }
 
 
@@ -37,12 +39,7 @@ def _row(model: Model, prompt: str | None) -> dict[str, Any]:
         "winner": model.winner,
         "reasons": model.decision.get("reasons", []),
         "digest": model.decision.get("digest") or (model.scores or {}).get("model", {}).get("digest"),
-        "total": _plain(model.total),
-        "tasks": {
-            name: {key: task.get(key) for key in ("value", "ci", "n", "majority", "chance")}
-            for name, task in sorted(model.tasks.items())
-        },
-        "bpc": {language: _plain(value) for language, value in model.bpc.items()},
+        **_scores(model),
         "judge": _plain(model.preference),
         "bytes": model.measure("bytes"),
         "parameters": model.measure("parameters"),
@@ -54,6 +51,17 @@ def _row(model: Model, prompt: str | None) -> dict[str, Any]:
         "latency_p95_ms": None if times is None else times.latency_p95,
         "prefill_tokens_per_s": None if times is None else times.prefill.value,
         "decode_tokens_per_s": None if times is None or times.decode is None else times.decode.value,
+    }
+
+
+def _scores(model: Model) -> dict[str, Any]:
+    return {
+        "total": _plain(model.total),
+        "tasks": {
+            name: {key: task.get(key) for key in ("value", "ci", "n", "majority", "chance")}
+            for name, task in sorted(model.tasks.items())
+        },
+        "bpc": {language: _plain(value) for language, value in model.bpc.items()},
     }
 
 

@@ -10,7 +10,9 @@ from report_fake_out import Project
 
 from stages.common.errors import UserError
 from stages.common.params import load
-from stages.report.stage import locate
+from stages.common.params.shipping import ModelEndpoint
+from stages.common.stage import execute
+from stages.report.stage import STAGE, locate
 
 
 def test_no_winner(project: Project) -> None:
@@ -155,3 +157,19 @@ def test_no_weights_are_read(project: Project) -> None:
     inputs, _ = locate(load(project.root / "params.yaml"), None)
     for name, path in inputs.items():
         assert not list(path.glob("*.safetensors")) and path.name not in ("pretrain", "quantize"), name
+
+
+def test_models_scored_beside_the_candidates(project: Project) -> None:
+    params = load(project.root / "params.yaml")
+    served = ModelEndpoint(address="http://127.0.0.1:9/v1", model="m")
+    evaluate = params.evaluate.model_copy(update={"endpoints": {"big": served, "lost": served}})
+    cells = project.root / "out" / "evaluate"
+    shutil.copytree(cells / "adapt-bf16", cells / "big")
+    execute(STAGE, params.model_copy(update={"evaluate": evaluate}))
+    markdown, html = project.read("report.md"), project.read("report.html")
+    assert "| big | lost |" in markdown and "big, scored beside the candidates: total 79.0" in markdown
+    assert "big, scored beside the candidates" in html
+    assert "lost: evaluate has left no scores.json" in markdown
+    big, lost = project.table["beside"]
+    assert big["total"]["value"] == pytest.approx(0.79) and lost["total"] is None
+    assert len(project.table["rows"]) == 5
