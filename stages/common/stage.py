@@ -77,7 +77,8 @@ def execute(stage: Stage, params: Params, cell: str | None = None) -> None:
 
 def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     """The command `python -m stages.NAME [CELL] [-v]`. Returns 0, 1 (the user's mistake) or 70 (ours)."""
-    if argv is None:
+    # Only a stage that computes with tensors reads the number of threads.
+    if argv is None and "threads" in stage.reads:
         environment.use_allocator()
     environment.quiet()
     environment.prepare_imports()

@@ -66,9 +66,19 @@ def _learning(found: dict[str, Any]) -> str:
 
 
 def _planted(found: dict[str, Any]) -> str:
-    verdicts = found["verdicts"].items()
-    return "; ".join(
-        f"{name}: {item['verdict']}{', promoted' if item['promoted'] else ''}" for name, item in verdicts
+    verdicts = found["verdicts"]
+    told = "; ".join(
+        f"{name}: {item['verdict']}{', promoted' if item['promoted'] else ''}"
+        for name, item in verdicts.items()
+    )
+    silent = [
+        any(reason.startswith("the judge does not vote") for reason in said["reasons"])
+        for item in verdicts.values()
+        for said in (item, item.get("without_a_passport", item))
+    ]
+    return (
+        f"{told}<br>A judge that always prefers the first answer, examined or not: "
+        f"no vote in {sum(silent)} of {len(silent)} decisions"
     )
 
 
