@@ -55,10 +55,14 @@ def _orders(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Call:
-    """One finished call: the judge and the prompt by digest, the reply, and when (nanoseconds)."""
+    """One finished call: the judge and the prompt by digest, what was sent, the reply, and when (nanoseconds).
+
+    `messages` as they left, personal data redacted; empty for a call of a time when they were not kept.
+    """
 
     judge: str
     prompt: str
+    messages: list[dict[str, str]]
     text: str
     shares: list[float] | None
     start: int
@@ -77,7 +81,8 @@ def read_calls(folder: Path = CALLS) -> dict[str, list[Call]]:
                 value = json.loads(line)
                 start = int(value["started"] * SECOND)
                 end = start + int(value["seconds"] * SECOND)
-                call = Call(value["judge"], value["prompt"], value["text"], value["shares"], start, end)
+                sent = value.get("messages", [])
+                call = Call(value["judge"], value["prompt"], sent, value["text"], value["shares"], start, end)
             except (ValueError, KeyError, TypeError):
                 continue
             if start > 0:
@@ -90,7 +95,7 @@ def read_calls(folder: Path = CALLS) -> dict[str, list[Call]]:
 def trace_calls(client: Any, experiment: str, run: str, folder: Path = CALLS) -> int:
     """Write calls that MLflow does not know yet as traces of `run`, one span a call; how many there were.
 
-    Texts of prompts are not in the cache, only their digests. A judge's traces say up to when they reach, so
+    A span's inputs are the messages as they left the machine. A judge's traces say up to when they reach, so
     that the same calls are not written twice, whatever runs read the cache again.
     """
     calls = read_calls(folder)
@@ -144,7 +149,7 @@ def _trace(client: Any, experiment: str, run: str, judge: str, calls: list[Call]
             root.trace_id,
             root.span_id,
             span_type="CHAT_MODEL",
-            inputs={"prompt_sha256": call.prompt},
+            inputs={"messages": call.messages} if call.messages else {"prompt_sha256": call.prompt},
             start_time_ns=call.start,
         )
         outputs = {"text": call.text, "shares": call.shares}

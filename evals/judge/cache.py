@@ -1,7 +1,7 @@
 """Finished calls of an endpoint judge in a file, so that a killed run goes on where it stopped.
 
-One JSON object a line, appended in one write and synced, with the time at which the call `started` (unix
-seconds) and how many `seconds` it took. The last line of a killed run may be cut: it is taken off at the next
+One JSON object a line, appended in one write and synced, with the `messages` that were sent, the time at which
+the call `started` (unix seconds) and how many `seconds` it took. The last line of a killed run may be cut: it is taken off at the next
 opening. What failed is not in it and is asked again.
 """
 
@@ -18,10 +18,12 @@ from typing import Any
 
 from evals.errors import EvalError
 
+Messages = Sequence[dict[str, str]]
 _FIELDS = {"judge", "prompt", "shares", "text", "started", "seconds"}
+_LATER = {"messages"}  # lines that were written before it was kept are replies all the same
 
 
-def prompt_digest(messages: Sequence[dict[str, str]]) -> str:
+def prompt_digest(messages: Messages) -> str:
     """SHA-256 of what is sent."""
     return hashlib.sha256(json.dumps(list(messages), ensure_ascii=False).encode()).hexdigest()
 
@@ -74,15 +76,19 @@ class Cache:
         prompt: str,
         shares: Sequence[float] | None,
         text: str,
+        messages: Messages = (),
         started: float = 0.0,
         seconds: float = 0.0,
     ) -> None:
-        """Keep a finished call: shares of its labels (None for an unparsable verdict), words and time."""
+        """Keep a finished call: shares of its labels (None for an unparsable verdict), words, what was sent
+        (as it left, personal data redacted) and time.
+        """
         line = {
             "judge": judge,
             "prompt": prompt,
             "shares": shares and list(shares),
             "text": text,
+            "messages": list(messages),
             "started": round(started, 3),
             "seconds": round(seconds, 3),
         }
@@ -104,7 +110,7 @@ class Cache:
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 value = json.loads(line)
-                if set(value) != _FIELDS:
+                if set(value) - _LATER != _FIELDS:
                     raise ValueError("other fields")
             except (ValueError, TypeError) as error:
                 raise EvalError(f"{self._path}, line {number}: no finished call; delete the line") from error

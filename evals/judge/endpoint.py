@@ -237,7 +237,7 @@ class _Run:
         for attempt in range(settings.retries + 1):
             started, clock = time.time(), time.monotonic()
             try:
-                completion = await self._call(client, chat)
+                completion, sent = await self._call(client, chat)
             except _CallError as stop:
                 failure = Failure(stop.kind, self._clean(stop.reason))
                 if not stop.again or attempt == settings.retries:
@@ -249,7 +249,7 @@ class _Run:
                 completion = Completion(self._clean(completion.text, None), completion.shares)
                 if self._cache:
                     took = time.monotonic() - clock
-                    self._cache.put(self._judge, digest, completion.shares, completion.text, started, took)
+                    self._cache.put(self._judge, digest, completion.shares, completion.text, sent, started, took)
                 self._endpoint.advance(1)
                 return completion
         # A server that refuses one prompt is alive.
@@ -257,12 +257,18 @@ class _Run:
         self._endpoint.advance(1)
         return failure
 
-    async def _call(self, client: Any, chat: list[dict[str, str]]) -> Completion:
-        """One reply, asking for less where the server does not take it all. Raises `_CallError`."""
+    async def _call(
+        self, client: Any, chat: list[dict[str, str]]
+    ) -> tuple[Completion, list[dict[str, str]]]:
+        """One reply and the messages that it answers, asking for less where the server does not take it all.
+
+        Raises `_CallError`.
+        """
         while True:
             extra = self._extras[0]
+            sent = self._worded(chat, extra)
             try:
-                completion = await self._send(client, chat, extra)
+                completion = await self._send(client, sent, extra)
             except _CallError as stop:
                 if stop.kind != "refused" or self._settled:
                     raise
@@ -273,14 +279,18 @@ class _Run:
                 self._extras = self._extras[1:]
             else:
                 self._settled = True
-                return completion
+                return completion, sent
+
+    def _worded(self, chat: list[dict[str, str]], extra: dict[str, Any]) -> list[dict[str, str]]:
+        """`chat`, with the sentence that asks for JSON where a schema is asked for."""
+        if self._rubric is None or "response_format" not in extra:
+            return chat
+        return [*chat[:-1], {**chat[-1], "content": f"{chat[-1]['content']}\n{self._rubric.json_line()}"}]
 
     async def _send(self, client: Any, chat: list[dict[str, str]], extra: dict[str, Any]) -> Completion:
         import openai
 
         settings = self._settings
-        if self._rubric is not None and "response_format" in extra:
-            chat = [*chat[:-1], {**chat[-1], "content": f"{chat[-1]['content']}\n{self._rubric.json_line()}"}]
         given = {} if settings.seed is None else {"seed": settings.seed}
         self._endpoint.traffic.calls += 1
         try:

@@ -246,7 +246,7 @@ def report(root: Path) -> None:
     out = root / "out"
     decided = json.loads((out / "gate" / "decision.json").read_text(encoding="utf-8"))
     models = read_models(CANDIDATES, decided, {name: out / name for name in ("evaluate", "judge", "measure")})
-    write(out / "report" / "table.json", table(models, decided))
+    write(out / "report" / "table.json", table(models, decided, []))
 
 
 def retrained(root: Path, seed: int) -> None:

@@ -19,6 +19,7 @@ from stages.common.params import load
 
 pytestmark = pytest.mark.e2e
 
+SENT = [{"role": "system", "content": "Сравни."}, {"role": "user", "content": "Пиши на [ПОЧТА]"}]
 PAIR = {
     "id": "q1",
     "cluster": "c1",
@@ -40,11 +41,11 @@ def write_verdicts(root: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def write_calls(folder: Path, begin: float, count: int) -> None:
+def write_calls(folder: Path, begin: float, count: int, **more: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "api.jsonl").open("a", encoding="utf-8") as file:
         for index in range(count):
-            call = {"judge": "a" * 64, "prompt": f"p{begin}{index}", "shares": [0.2, 0.8], "text": "2"}
+            call = {"judge": "a" * 64, "prompt": f"p{begin}{index}", "shares": [0.2, 0.8], "text": "2", **more}
             file.write(json.dumps({**call, "started": begin + index, "seconds": 0.5}) + "\n")
 
 
@@ -88,7 +89,7 @@ def test_a_published_run_has_tables_win_rates_passport_and_traces_once(
     summary = {"preference": 0.6, "ci": [0.5, 0.7], "win_rate": rates}
     fakes.write(project / "out/judge/adapt-bf16/summary.json", summary)
     fakes.write(project / "out/judge/adapt-bf16/passport.json", {"schema": 1, "valid": True})
-    write_calls(project / ".gorn/judge", 1000.0, 3)
+    write_calls(project / ".gorn/judge", 1000.0, 3, messages=SENT)
     client, experiment = registry.client, registry.experiment()
     first = publishing.publish(registry, load(), reading.read())
     (run,) = client.search_runs([experiment], "tags.`candidate` = 'adapt-bf16'")
@@ -101,12 +102,17 @@ def test_a_published_run_has_tables_win_rates_passport_and_traces_once(
     assert registry.version(1).tags["judge_win_rate_raw"] == "0.600 [0.500, 0.700]"
     assert "judge_win_rate_corrected" not in registry.version(1).tags
     (trace,) = client.search_traces(locations=[experiment])
-    assert [span.name for span in trace.data.spans].count("call") == 3
+    calls = [span for span in trace.data.spans if span.name == "call"]
+    assert [span.inputs for span in calls] == [{"messages": SENT}] * 3
+    assert calls[0].outputs == {"text": "2", "shares": [0.2, 0.8]}
     assert trace.info.request_time == 1000 * 1000
     # Other numbers, the same calls and one more: only that one is written.
     write_calls(project / ".gorn/judge", 5000.0, 1)
     fakes.write(project / "out/judge/adapt-bf16/passport.json", {"schema": 1, "valid": False})
     second = publishing.publish(registry, load(), reading.read())
     assert second.run != first.run
-    counts = sorted(len(one.data.spans) - 1 for one in client.search_traces(locations=[experiment]))
-    assert counts == [1, 3]
+    traces = sorted(client.search_traces(locations=[experiment]), key=lambda one: len(one.data.spans))
+    assert [len(one.data.spans) - 1 for one in traces] == [1, 3]
+    # A reply of a time when messages were not kept has the digest of its prompt.
+    (late,) = (span for span in traces[0].data.spans if span.name == "call")
+    assert late.inputs == {"prompt_sha256": "p5000.00"}

@@ -152,14 +152,38 @@ def test_nothing_leaves_without_permission(serving: Any) -> None:
     assert not server.requests
 
 
-def test_personal_data_is_redacted_before_it_leaves(serving: Any) -> None:
-    server = serving()
+def test_personal_data_is_redacted_before_it_leaves(serving: Any, tmp_path: Path) -> None:
+    server, cache = serving(), tmp_path / "calls.jsonl"
     pair = Pair("a", "c", "Пиши на anna@mail.ru", "Мой телефон +7 912 345-67-89", "СНИЛС 112-233-445 95")
-    back = endpoint(server, redact=lambda text: personal.redact(text, "ru")[0])
+    back = endpoint(server, cache, redact=lambda text: personal.redact(text, "ru")[0])
     RubricJudge("tiny", back, PAIR).pairs([pair])
     sent = json.dumps(server.requests, ensure_ascii=False)
+    assert "anna@mail.ru" not in cache.read_text(encoding="utf-8")
     assert "[ПОЧТА]" in sent and "[ТЕЛЕФОН]" in sent and "[СНИЛС]" in sent
     assert not any(secret in sent for secret in ("anna@mail.ru", "345-67-89", "112-233-445"))
+
+
+@pytest.mark.parametrize("structured", [True, False])
+def test_the_cache_holds_what_was_sent(serving: Any, tmp_path: Path, structured: bool) -> None:
+    server, cache = serving(), tmp_path / "calls.jsonl"
+    judge(server, cache, structured=structured).pairs(make_pairs(3))
+    kept = [json.loads(line)["messages"] for line in cache.read_text(encoding="utf-8").splitlines()]
+    sent = [body["messages"] for body in server.requests]
+    assert len(kept) == 6 and sorted(map(str, kept)) == sorted(map(str, sent))
+    assert all((PAIR.json_line() in messages[-1]["content"]) == structured for messages in kept)
+
+
+def test_replies_from_before_messages_were_kept_are_not_asked_again(serving: Any, tmp_path: Path) -> None:
+    server, cache = serving(), tmp_path / "calls.jsonl"
+    found = judge(server, cache).pairs(make_pairs(2))
+    lines = [json.loads(line) for line in cache.read_text(encoding="utf-8").splitlines()]
+    with cache.open("w", encoding="utf-8") as file:
+        for line in lines:
+            del line["messages"]
+            file.write(f"{json.dumps(line)}\n")
+    before = server.attempts.total()
+    assert judge(server, cache).pairs(make_pairs(2)) == found
+    assert server.attempts.total() == before
 
 
 @pytest.mark.parametrize("name", rubrics.names())
