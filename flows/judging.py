@@ -11,6 +11,7 @@ from typing import Any
 from stages.common.errors import UserError, one_line
 
 TABLE = "judge_verdicts.json"
+GRADES = "judge_grades.json"
 CALLS = Path(".gorn/judge")
 KIND = "judge calls"
 CALLS_PER_TRACE = 500
@@ -23,17 +24,33 @@ def verdict_table(path: Path) -> dict[str, list[Any]] | None:
     `preference` is that for the candidate in this order, `both orders` the mean that counts. A pair without a
     verdict has one row, which says why. Raises `UserError` when the file cannot be read.
     """
+    return _columns([line for row in _rows(path) for line in _orders(row)])
+
+
+def grade_table(path: Path) -> dict[str, list[Any]] | None:
+    """grades.parquet as a table with one row per rubric and question; None when nothing was graded.
+
+    Raises `UserError` when the file cannot be read.
+    """
+    shown = ("rubric", "id", "question", "candidate_answer", "candidate_grade", "candidate_missing")
+    shown += ("champion_answer", "champion_grade", "champion_missing")
+    return _columns([{name: row[name] for name in shown} for row in _rows(path)])
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        return None
+        return []
     try:
-        rows = pq.read_table(path).to_pylist()
+        return list(pq.read_table(path).to_pylist())
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not the verdicts of stage judge ({one_line(error)})") from error
-    shown = [line for row in rows for line in _orders(row)]
-    return {name: [line[name] for line in shown] for name in shown[0]} if shown else None
+        raise UserError(f"{path}: not a table of stage judge ({one_line(error)})") from error
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]] | None:
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else None
 
 
 def _orders(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -55,9 +72,9 @@ def _orders(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Call:
-    """One finished call: the judge and the prompt by digest, what was sent, the reply, and when (nanoseconds).
+    """One finished call: the judge and the prompt by digest, the reply, and when (nanoseconds).
 
-    `messages` as they left, personal data redacted; empty for a call of a time when they were not kept.
+    `messages`: what was sent, personal data redacted; empty for a call of a time when it was not kept.
     """
 
     judge: str

@@ -190,9 +190,14 @@ class _Recorder:
                 folder / "measure" / cell.name / "measures.json",
             ],
         )
-        verdicts = judging.verdict_table(folder / "judge" / cell.name / "verdicts.parquet")
-        if verdicts is not None:
-            self.client.log_table(run, verdicts, judging.TABLE)
+        judged = folder / "judge" / cell.name
+        tables = {
+            judging.TABLE: judging.verdict_table(judged / "verdicts.parquet"),
+            judging.GRADES: judging.grade_table(judged / "grades.parquet"),
+        }
+        for name, rows in tables.items():
+            if rows is not None:
+                self.client.log_table(run, rows, name)
         if entry and (folder / "quantize" / cell.name).is_dir():
             read = flatten(manifest.read(folder / "quantize" / cell.name).get("params", {}))
             # The same names in every candidate, so that a comparison sets them side by side.

@@ -183,7 +183,17 @@ def cell_metrics(cell: Cell) -> dict[str, float]:
         )
     for language, score in cell.scores.get("bpc", {}).items():
         found.update(numbers({key: score[key] for key in ("value", "ci") if key in score}, f"bpc/{language}"))
-    wanted = ("preference", "ci", "consistency", "primacy", "accuracy", "accuracy_ci", "pairs", "win_rate")
+    wanted = (
+        "preference",
+        "ci",
+        "consistency",
+        "primacy",
+        "accuracy",
+        "accuracy_ci",
+        "pairs",
+        "win_rate",
+        "grades",
+    )
     judge = {key: cell.judge[key] for key in wanted if key in cell.judge}
     if "ci" in judge:
         judge["preference_ci"] = judge.pop("ci")

@@ -1,8 +1,8 @@
 """Finished calls of an endpoint judge in a file, so that a killed run goes on where it stopped.
 
-One JSON object a line, appended in one write and synced, with the `messages` that were sent, the time at which
-the call `started` (unix seconds) and how many `seconds` it took. The last line of a killed run may be cut: it is taken off at the next
-opening. What failed is not in it and is asked again.
+One JSON object a line, appended in one write and synced: the reply, the `messages` that were sent, the time
+at which the call `started` (unix seconds) and how many `seconds` it took. The last line of a killed run may
+be cut: it is taken off at the next opening. What failed is not in it and is asked again.
 """
 
 from __future__ import annotations

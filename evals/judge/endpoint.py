@@ -249,7 +249,9 @@ class _Run:
                 completion = Completion(self._clean(completion.text, None), completion.shares)
                 if self._cache:
                     took = time.monotonic() - clock
-                    self._cache.put(self._judge, digest, completion.shares, completion.text, sent, started, took)
+                    self._cache.put(
+                        self._judge, digest, completion.shares, completion.text, sent, started, took
+                    )
                 self._endpoint.advance(1)
                 return completion
         # A server that refuses one prompt is alive.
@@ -257,9 +259,7 @@ class _Run:
         self._endpoint.advance(1)
         return failure
 
-    async def _call(
-        self, client: Any, chat: list[dict[str, str]]
-    ) -> tuple[Completion, list[dict[str, str]]]:
+    async def _call(self, client: Any, chat: list[dict[str, str]]) -> tuple[Completion, list[dict[str, str]]]:
         """One reply and the messages that it answers, asking for less where the server does not take it all.
 
         Raises `_CallError`.

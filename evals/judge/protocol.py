@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 from evals.errors import EvalError
@@ -86,6 +86,10 @@ class RubricJudge:
     @property
     def identity(self) -> Identity:
         return self.backend.identity(self.name, self.rubric)
+
+    def under(self, rubric: Rubric) -> RubricJudge:
+        """The same model, asked by `rubric`."""
+        return replace(self, rubric=rubric)
 
     def pairs(self, items: Sequence[Pair]) -> list[Verdict | Missing]:
         """Both orders of every pair; equal answers are a draw and cost no call. Raises `EvalError`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stages.common import checkpoint, judges
 from stages.common.atomic import read_json
@@ -18,9 +18,11 @@ from stages.common.manifest import CHECKPOINT_MANIFEST
 if TYPE_CHECKING:
     from evals.judge.juries import Ballot
     from evals.judge.lineage import Origin
-    from evals.judge.protocol import Identity, Judge
+    from evals.judge.protocol import Identity, Judge, RubricJudge
     from evals.judge.rubrics import Rubric
     from evals.judge.verdicts import Grade, Missing, Pair, Single, Verdict
+
+    Member: TypeAlias = "RubricJudge | Outside"
 
 CALLS = Path(".gorn/judge")  # finished calls of judges behind an address, outside the outs
 Advance = Callable[[int], None]
@@ -47,23 +49,21 @@ class Seat:
 
     name: str
     origin: Origin
-    make: Callable[[Advance], Judge]
+    make: Callable[[Advance], Member]
 
 
 @dataclass(frozen=True)
 class Bench:
     """The judges of one comparison; `witnesses` do not vote, being kin of one side alone (`sides`)."""
 
-    members: tuple[Judge, ...]
-    witnesses: tuple[Judge, ...]
+    members: tuple[Member, ...]
+    witnesses: tuple[Member, ...]
     sides: Mapping[str, str]
 
     @property
     def judge(self) -> Judge:
         """The one judge, or the jury of all. Raises `EvalError` when two members are the same judge."""
-        from evals.judge.juries import Jury
-
-        return self.members[0] if len(self.members) == 1 else Jury("jury", self.members)
+        return _together(self.members)
 
     def ballots(self, pairs: Sequence[Pair]) -> list[Ballot[Verdict]]:
         """The verdict on every pair, and who voted what."""
@@ -73,6 +73,21 @@ class Bench:
         if isinstance(judge, Jury):
             return judge.pair_ballots(pairs)
         return [Ballot(result, ((judge.identity.name, result),)) for result in judge.pairs(pairs)]
+
+    def grades(self, rubric: Rubric, items: Sequence[Single]) -> list[Ballot[Grade]]:
+        """The grade of every answer by `rubric`, and who gave which. Raises `EvalError`."""
+        from evals.judge.juries import Ballot, Jury
+
+        judge = _together([member.under(rubric) for member in self.members])
+        if isinstance(judge, Jury):
+            return judge.grade_ballots(items)
+        return [Ballot(result, ((judge.identity.name, result),)) for result in judge.grades(items)]
+
+
+def _together(members: Sequence[Judge]) -> Judge:
+    from evals.judge.juries import Jury
+
+    return members[0] if len(members) == 1 else Jury("jury", tuple(members))
 
 
 def seats(params: Any, folder: Path) -> tuple[list[Seat], dict[str, str]]:
@@ -85,7 +100,7 @@ def seats(params: Any, folder: Path) -> tuple[list[Seat], dict[str, str]]:
 
     rubric = rubrics.load(params.judge.rubric)
     if rubric.form != "pair":
-        raise EvalError(f"`judge.rubric`: `{rubric.name}` is for single answers; name one for pairs")
+        raise EvalError(f"`judge.rubric`: `{rubric.name}` is for single answers; name it in `judge.grades`")
     known, found, left_out = judges.read(folder), [], {}
     for declared in params.judge.judges:
         if declared.type == "endpoint":
@@ -141,7 +156,7 @@ def _local(declared: Any, weights: Weights, folder: Path, rubric: Rubric, params
         said = lineage.declared(declared.name, bases, families)
         origin = lineage.Origin(declared.name, origin.marks | said.marks)
 
-    def make(advance: Advance) -> Judge:
+    def make(advance: Advance) -> Member:
         import torch
 
         from evals.judge import local
@@ -161,7 +176,7 @@ def _local(declared: Any, weights: Weights, folder: Path, rubric: Rubric, params
 def _endpoint(declared: Any, rubric: Rubric, block: Any) -> Seat:
     from evals.judge import lineage
 
-    def make(advance: Advance) -> Judge:
+    def make(advance: Advance) -> Member:
         from evals.judge.endpoint import Endpoint, Settings
         from evals.judge.protocol import RubricJudge
         from stages.corpus import personal
@@ -183,33 +198,42 @@ def _endpoint(declared: Any, rubric: Rubric, block: Any) -> Seat:
 class Outside:
     """A judge behind an address that has to answer: a stage that went on without it would be cached so."""
 
-    inner: Judge
+    inner: RubricJudge
 
     @property
     def identity(self) -> Identity:
         """That of the judge itself."""
         return self.inner.identity
 
+    def under(self, rubric: Rubric) -> Outside:
+        """The same judge, asked by `rubric`."""
+        return Outside(self.inner.under(rubric))
+
     def pairs(self, items: Sequence[Pair]) -> list[Verdict | Missing]:
         """Its verdicts. Raises `EvalError` when it stopped answering; what it had answered is kept."""
+        with _alone():
+            results = self.inner.pairs(items)
+        self._whole(results, "pairs have no verdict")
+        return results
+
+    def grades(self, items: Sequence[Single]) -> list[Grade | Missing]:
+        """Its grades. Raises `EvalError` when it stopped answering; what it had answered is kept."""
+        with _alone():
+            results = self.inner.grades(items)
+        self._whole(results, "answers have no grade")
+        return results
+
+    def _whole(self, results: Sequence[Verdict | Grade | Missing], lacking: str) -> None:
         from evals.errors import EvalError
         from evals.judge.verdicts import Missing
 
-        with _alone():
-            results = self.inner.pairs(items)
         lost = [result for result in results if isinstance(result, Missing)]
         if any(result.kind == "given_up" for result in lost):
             first = next(result for result in lost if result.kind != "given_up")
             raise EvalError(
                 f"judge `{self.identity.name}` stopped answering ({first.reason}), {len(lost)} of "
-                f"{len(results)} pairs have no verdict; what it answered is kept in {CALLS}, run again later"
+                f"{len(results)} {lacking}; what it answered is kept in {CALLS}, run again later"
             )
-        return results
-
-    def grades(self, items: Sequence[Single]) -> list[Grade | Missing]:
-        """Its grades."""
-        with _alone():
-            return self.inner.grades(items)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def locate(_params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     """Examine the judge, ask it about every pair of answers in both orders, and say whether it may vote."""
-    from stages.judge import bench, summary, tables
+    from stages.judge import bench, grades, summary, tables
     from stages.judge.bench import Side
 
     out, settings = outputs["judge"], params.judge
@@ -56,6 +56,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     if not settings.enabled:
         return _silent(out, about, "it is switched off (`judge.enabled: false`)")
     found, left_out = bench.seats(params, inputs["judge"])
+    rubrics = grades.load(settings.grades)
     ours, theirs = (
         tables.read_answers(inputs[name] / "answers.parquet", settings.pairs)
         for name in ("candidate", "champion")
@@ -69,11 +70,15 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         examined = _examine(judges, settings, tables.right_and_wrong(ours))
         ballots = _ask(judges, pairs, examined, params)
         witnesses = {judge.identity.name: judge.pairs(pairs) for judge in judges.witnesses}
+        graded = [grades.ask(judges, rubric, pairs) for rubric in rubrics]
     labels = examined.labels_of(pairs)
     tables.write_verdicts(out / tables.VERDICTS, pairs, ballots, labels)
     tables.write_labelled(out / tables.LABELLED, examined.known, examined.results)
     write_json(out / "passport.json", examined.passport.as_json())
     told = summary.build(pairs, ballots, labels, examined, settings.sequential)
+    if graded:
+        grades.write(out / grades.TABLE, graded)
+        told["grades"] = {one.rubric.name: grades.summary(one) for one in graded}
     extra = summary.self_preference(ballots, witnesses, judges.sides)
     write_json(out / "summary.json", {**about, **told, "left_out": left_out, "self_preference": extra})
     return Facts(notes={"votes": told["votes"]})

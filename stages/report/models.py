@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,19 @@ class Timing:
     measures: dict[str, Any]
     length: str
     speed: Speed
+
+
+@dataclass(frozen=True)
+class Grading:
+    """Mean grades by one rubric, on its `scale`; `missing`: answers of both without a grade, by kind."""
+
+    rubric: str
+    scale: tuple[int, int]
+    candidate: Estimate | None
+    champion: Estimate | None
+    difference: Estimate | None
+    pairs: int
+    missing: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,11 @@ class Model:
         """Probability, by the judge, that this model's answer is better than the champion's."""
         return estimate(self.judge, "preference")
 
+    @property
+    def grades(self) -> list[Grading]:
+        """How the judge graded this model's and the champion's answers apart, by rubric."""
+        return [_grading(name, found) for name, found in ((self.judge or {}).get("grades") or {}).items()]
+
     def measure(self, key: str) -> Any:
         """One number of measures.json, or None."""
         return (self.measures or {}).get(key)
@@ -112,6 +131,15 @@ def estimate(item: dict[str, Any] | None, key: str = "value") -> Estimate | None
         return None
     low, high = item.get("ci") or (None, None)
     return Estimate(float(item[key]), low, high)
+
+
+def _grading(rubric: str, found: dict[str, Any]) -> Grading:
+    missing: Counter[str] = Counter()
+    for side in ("candidate", "champion"):
+        missing.update(found[side]["missing"])
+    low, high = found["scale"]
+    means = [estimate(found[name]) for name in ("candidate", "champion", "difference")]
+    return Grading(rubric, (low, high), *means, found["difference"]["n"], dict(sorted(missing.items())))
 
 
 def speeds(measures: dict[str, Any] | None) -> dict[str, Speed]:

@@ -171,6 +171,16 @@ class Page:
         """Candidates whose answers the judge compared with the champion's."""
         return [model for model in self.candidates if model.preference]
 
+    @property
+    def graded(self) -> list[Model]:
+        """Candidates whose answers the judge graded apart."""
+        return [model for model in self.candidates if model.grades]
+
+    @staticmethod
+    def lacking(missing: dict[str, int]) -> str:
+        """`3 unparsable, 1 server`; `0` where nothing is missing."""
+        return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in missing.items()) or "0"
+
     @staticmethod
     def vote(model: Model) -> str:
         """Whether the judge's preference counts at the gate, and why not."""

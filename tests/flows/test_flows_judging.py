@@ -45,7 +45,13 @@ def write_calls(folder: Path, begin: float, count: int, **more: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "api.jsonl").open("a", encoding="utf-8") as file:
         for index in range(count):
-            call = {"judge": "a" * 64, "prompt": f"p{begin}{index}", "shares": [0.2, 0.8], "text": "2", **more}
+            call = {
+                "judge": "a" * 64,
+                "prompt": f"p{begin}{index}",
+                "shares": [0.2, 0.8],
+                "text": "2",
+                **more,
+            }
             file.write(json.dumps({**call, "started": begin + index, "seconds": 0.5}) + "\n")
 
 
@@ -67,7 +73,7 @@ def test_nothing_judged_is_no_table_and_a_broken_file_is_named(tmp_path: Path) -
     path = write_verdicts(tmp_path, [])
     assert judging.verdict_table(path) is None
     path.write_bytes(b"cut")
-    with pytest.raises(UserError, match=r"verdicts\.parquet: not the verdicts"):
+    with pytest.raises(UserError, match=r"verdicts\.parquet: not a table"):
         judging.verdict_table(path)
 
 

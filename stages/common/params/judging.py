@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -95,6 +96,7 @@ class JudgeBlock(Block):
     enabled: bool
     judges: list[AnyJudge] = Field(min_length=1)
     rubric: str = "pair.ru"
+    grades: list[str] = Field(default_factory=list)
     texts_may_leave: bool = False
     families: dict[str, list[str]] = Field(default_factory=dict)
     pairs: PositiveInt
@@ -117,6 +119,11 @@ class JudgeBlock(Block):
                 f"judge `{outside[0]}` is behind an address, and `texts_may_leave` is false; "
                 "set it to true if questions and answers may leave this machine"
             )
+        if self.grades and self.embedded:
+            raise ValueError("the embedded judge knows no rubric; leave `grades` empty, or name other judges")
+        rubrics = [Path(name).name.removesuffix(".yaml") for name in self.grades]
+        if len(set(rubrics)) < len(rubrics):
+            raise ValueError(f"`grades` has two rubrics of one name ({', '.join(rubrics)}); name each once")
         if self.probe_pairs == 0 and self.passport.injection is not None:
             raise ValueError("`passport.injection` needs `probe_pairs` of 1 or more")
         return self
@@ -128,13 +135,14 @@ class JudgeBlock(Block):
 
     @property
     def outside(self) -> dict[str, str]:
-        """Paths outside the repository by their keys: judges' folders, label files, a rubric of one's own."""
+        """Paths outside the repository by their keys: judges' folders, label files, rubrics of one's own."""
         found: dict[str, Any] = {
             f"judge.judges.{number}.path": judge.path
             for number, judge in enumerate(self.judges)
             if isinstance(judge, FolderJudge)
         }
         found |= {f"judge.labels.{number}": path for number, path in enumerate(self.labels)}
-        if self.rubric.endswith(".yaml"):
-            found["judge.rubric"] = self.rubric
+        rubrics = {"judge.rubric": self.rubric}
+        rubrics |= {f"judge.grades.{number}": name for number, name in enumerate(self.grades)}
+        found |= {key: name for key, name in rubrics.items() if name.endswith(".yaml")}
         return found if self.enabled else {}
