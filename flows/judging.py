@@ -12,6 +12,10 @@ from stages.common.errors import UserError, one_line
 
 TABLE = "judge_verdicts.json"
 GRADES = "judge_grades.json"
+GRADED = (
+    *("rubric", "id", "question", "candidate_answer", "candidate_grade", "candidate_missing"),
+    *("champion_answer", "champion_grade", "champion_missing"),
+)
 CALLS = Path(".gorn/judge")
 KIND = "judge calls"
 CALLS_PER_TRACE = 500
@@ -32,9 +36,7 @@ def grade_table(path: Path) -> dict[str, list[Any]] | None:
 
     Raises `UserError` when the file cannot be read.
     """
-    shown = ("rubric", "id", "question", "candidate_answer", "candidate_grade", "candidate_missing")
-    shown += ("champion_answer", "champion_grade", "champion_missing")
-    return _columns([{name: row[name] for name in shown} for row in _rows(path)])
+    return _columns([{name: row[name] for name in GRADED} for row in _rows(path)])
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

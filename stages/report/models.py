@@ -138,8 +138,10 @@ def _grading(rubric: str, found: dict[str, Any]) -> Grading:
     for side in ("candidate", "champion"):
         missing.update(found[side]["missing"])
     low, high = found["scale"]
-    means = [estimate(found[name]) for name in ("candidate", "champion", "difference")]
-    return Grading(rubric, (low, high), *means, found["difference"]["n"], dict(sorted(missing.items())))
+    ours, theirs, apart = (estimate(found[name]) for name in ("candidate", "champion", "difference"))
+    return Grading(
+        rubric, (low, high), ours, theirs, apart, found["difference"]["n"], dict(sorted(missing.items()))
+    )
 
 
 def speeds(measures: dict[str, Any] | None) -> dict[str, Speed]:

@@ -41,6 +41,15 @@ def write_verdicts(root: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def write_grades(root: Path) -> Path:
+    path = root / "out/judge/adapt-bf16/grades.parquet"
+    row = {"rubric": "purity.ru", "id": "q1", "cluster": "c1", "question": "Столица Франции?"}
+    row |= {"candidate_answer": "Париж", "candidate_grade": 4.5, "candidate_missing": None}
+    row |= {"champion_answer": "Лион", "champion_grade": None, "champion_missing": "unparsable"}
+    pd.DataFrame([row]).to_parquet(path)
+    return path
+
+
 def write_calls(folder: Path, begin: float, count: int, **more: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "api.jsonl").open("a", encoding="utf-8") as file:
@@ -72,6 +81,9 @@ def test_nothing_judged_is_no_table_and_a_broken_file_is_named(tmp_path: Path) -
     assert judging.verdict_table(tmp_path / "none.parquet") is None
     path = write_verdicts(tmp_path, [])
     assert judging.verdict_table(path) is None
+    grades = judging.grade_table(write_grades(tmp_path))
+    assert grades and (grades["candidate_grade"], grades["champion_missing"]) == ([4.5], ["unparsable"])
+    assert judging.grade_table(tmp_path / "none.parquet") is None
     path.write_bytes(b"cut")
     with pytest.raises(UserError, match=r"verdicts\.parquet: not a table"):
         judging.verdict_table(path)
@@ -92,7 +104,9 @@ def test_a_published_run_has_tables_win_rates_passport_and_traces_once(
 ) -> None:
     write_verdicts(project, [PAIR])
     rates = {"raw": {"value": 0.6, "ci": [0.5, 0.7]}, "corrected": {"value": None}}
-    summary = {"preference": 0.6, "ci": [0.5, 0.7], "win_rate": rates}
+    graded = {"candidate": {"value": 4.5, "ci": [4.1, 4.8], "missing": {"unparsable": 2}}, "scale": [1, 5]}
+    summary = {"preference": 0.6, "ci": [0.5, 0.7], "win_rate": rates, "grades": {"purity.ru": graded}}
+    write_grades(project)
     fakes.write(project / "out/judge/adapt-bf16/summary.json", summary)
     fakes.write(project / "out/judge/adapt-bf16/passport.json", {"schema": 1, "valid": True})
     write_calls(project / ".gorn/judge", 1000.0, 3, messages=SENT)
@@ -100,7 +114,13 @@ def test_a_published_run_has_tables_win_rates_passport_and_traces_once(
     first = publishing.publish(registry, load(), reading.read())
     (run,) = client.search_runs([experiment], "tags.`candidate` = 'adapt-bf16'")
     logged = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"passport.json", judging.TABLE} <= logged
+    assert {"passport.json", judging.TABLE, judging.GRADES} <= logged
+    named = {name.removeprefix("judge/grades/purity.ru/"): v for name, v in run.data.metrics.items()}
+    assert (named["candidate"], named["candidate_ci_hi"], named["candidate/missing/unparsable"]) == (
+        4.5,
+        4.8,
+        2,
+    )
     assert (run.data.metrics["judge/win_rate/raw"], run.data.metrics["judge/win_rate/raw_ci_lo"]) == (
         0.6,
         0.5,

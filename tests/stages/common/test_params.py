@@ -55,7 +55,7 @@ def test_the_default_file_is_valid(root: Path) -> None:
         ("base.bootstrap.mixx", {}, ["unknown key `base.bootstrap.mixx`; did you mean `mix`?"]),
         ("candidates.adapt-bf16.recip", "bf16", ["`candidates.adapt-bf16.recip`; did you mean `recipe`?"]),
         ("gate.against_parent.0.margn", 0, ["`gate.against_parent.0.margn`; did you mean `margin`?"]),
-        ("judge.zzz", 1, ["unknown key `judge.zzz`; allowed: enabled, families, judges, labels, pairs"]),
+        ("judge.zzz", 1, ["unknown key `judge.zzz`; allowed: enabled, families, grades, judges, labels"]),
         ("judge.judges.0.mdel", "x", ["unknown key `judge.judges.0.mdel`"]),
         ("judge.passport.consistency.at_most", 0.9, ["`judge.passport.consistency`: a threshold has one of"]),
         ("judge.passport.accuracy", {"at_least": 0.6}, ["key `judge.passport.accuracy.source` is missing"]),
@@ -205,13 +205,20 @@ FAR = {"type": "endpoint", "name": "far", "address": "http://h/v1", "model": "m"
         ({"judges": [{**FAR, "bases": ["gpt"]}]}, "key `judge.judges.0.bases.0`"),
         ({"judges": [{**FAR, "type": "near"}]}, "key `judge.judges.0`"),
         ({"judges": []}, "key `judge.judges`"),
+        ({"grades": ["purity.ru"]}, "the embedded judge knows no rubric; leave `grades` empty"),
+        (
+            {"judges": [FAR], "grades": ["grade.ru", "my/grade.ru.yaml"]},
+            "two rubrics of one name (grade.ru, ",
+        ),
+        ({"probe_pairs": 0}, "`passport.injection` needs `probe_pairs`"),
     ],
 )
 def test_judges_that_cannot_be_are_refused(values: dict[str, Any], change: dict[str, Any], part: str) -> None:
-    values["judge"] |= change
+    good = values["judge"] | {"judges": [FAR], "texts_may_leave": True}
+    values["judge"] |= {"texts_may_leave": "grades" in change} | change
     assert part in _error(values)
-    values["judge"] |= {"judges": [FAR], "texts_may_leave": True}
-    assert parse(values, "params.yaml").judge.outside == {}
+    values["judge"] = good | {"grades": ["grade.ru", "my/purity.yaml"]}
+    assert parse(values, "params.yaml").judge.outside == {"judge.grades.1": "my/purity.yaml"}
 
 
 def test_a_stage_sees_single_keys_of_blocks(values: dict[str, Any]) -> None:

@@ -58,7 +58,10 @@ def judge(params: Params, out: Path) -> Callable[..., Outcome]:
     """Run the stage with other keys of block `judge`: `judge(judges=[...], sequential=True)`."""
 
     def run(**changes: Any) -> Outcome:
-        block = params.judge.model_copy(update={"texts_may_leave": True, "probe_pairs": 2, **changes})
+        changes = {"texts_may_leave": True, "probe_pairs": 2, **changes}
+        if changes["probe_pairs"] == 0:  # with a threshold on it, params.yaml is refused
+            changes["passport"] = params.judge.passport.model_copy(update={"injection": None})
+        block = params.judge.model_copy(update=changes)
         execute(STAGE, params.model_copy(update={"judge": block}), CELL)
         return Outcome(out / "judge" / CELL)
 

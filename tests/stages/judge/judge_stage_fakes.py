@@ -25,20 +25,25 @@ def first_is_right(first: str, second: str) -> str:
     return "0" if right[0] == right[1] else "1" if right[0] else "2"
 
 
+def five_if_right(answer: str) -> str:
+    """The grade of a judge that knows."""
+    return "5" if answer.startswith("верно") else "2"
+
+
 @dataclass
 class Planted(Judging):
-    """A server whose verdict is a function of the two answers."""
+    """A server whose verdict is a function of the two answers, and its grade of the one."""
 
     choose: Choose = first_is_right
+    mark: Callable[[str], str] = five_if_right
 
     def reply(self, body: dict[str, Any]) -> dict[str, Any]:
         """A chat completion without log-probabilities."""
         prompt = body["messages"][-1]["content"]
-        first, second = (
-            re.search(rf"<ответ-{place}>\n(.*?)\n</ответ-{place}>", prompt, re.DOTALL) for place in (1, 2)
-        )
-        assert first and second
-        message = {"role": "assistant", "content": self.choose(first[1], second[1])}
+        shown = re.findall(r"<(ответ(?:-\d)?)>\n(.*?)\n</\1>", prompt, re.DOTALL)
+        answers = [text for _, text in shown]
+        said = self.mark(*answers) if len(answers) == 1 else self.choose(*answers)
+        message = {"role": "assistant", "content": said}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
 
@@ -84,6 +89,10 @@ class Outcome:
     @property
     def verdicts(self) -> pd.DataFrame:
         return pd.read_parquet(self.folder / "verdicts.parquet")
+
+    @property
+    def grades(self) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / "grades.parquet")
 
     @property
     def bytes(self) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -84,6 +85,29 @@ def test_every_rule_tells_what_its_items_can_see_and_the_judge_shows_its_passpor
         assert text.index("Every rule" if name.endswith("html") else "held back") < text.index(
             "Quality, size"
         )
+
+
+def test_grades_by_rubric_have_a_table_of_their_own(project: Project) -> None:
+    def grade(value: float, missing: int) -> dict[str, Any]:
+        counts = {"unparsable": missing} if missing else {}
+        return {"value": value, "ci": [value - 0.2, value + 0.2], "n": 118, "missing": counts}
+
+    told = {"scale": [1, 5], "candidate": grade(4.12, 2), "champion": grade(3.5, 1)}
+    told["difference"] = {"value": -0.62, "ci": [-0.8, -0.4], "n": 117, "clusters": 100}
+    project.edit("judge/adapt-bf16/summary.json", lambda summary: summary.update(grades={"purity.ru": told}))
+    project.report()
+    for name in ("report.html", "report.md"):
+        text = " ".join(parsed(project.read(name)).text.split())
+        assert text.count("purity.ru") == 1, name
+        for shown in (
+            "4.12 [3.92, 4.32]",
+            "3.50 [3.30, 3.70]",
+            "-0.62 [-0.80, -0.40]",
+            "117",
+            "3 unparsable",
+        ):
+            assert shown in text, (name, shown)
+        assert "they do not vote" in text
 
 
 def test_numbers_stand_beside_their_intervals(finished: Project) -> None:
