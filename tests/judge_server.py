@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
+from urllib.error import HTTPError
 
 import torch
 
@@ -153,7 +154,12 @@ def _handler(judging: Judging) -> type[BaseHTTPRequestHandler]:
             elif fault == "hang_up":
                 self.close_connection = True
             else:
-                self.deliver(judging.reply(body), prompt, fault)
+                try:
+                    value = judging.reply(body)
+                except HTTPError as error:  # of a server behind this one
+                    self.send(error.code, {"error": {"message": error.reason}})
+                else:
+                    self.deliver(value, prompt, fault)
 
         def deliver(self, value: dict[str, Any], prompt: str, fault: Fault | None) -> None:
             if fault == "nan":

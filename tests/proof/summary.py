@@ -254,10 +254,11 @@ def _llmbar(found: dict[str, Any]) -> str:
 
 def _endpoint(found: dict[str, Any]) -> str:
     told = []
-    for name, run in found["runs"].items():
+    real = found["real server"]
+    for name, run in {**found["runs"], f"in front of `{real['server']}`": real}.items():
         missing = ", ".join(f"{kind} {count}" for kind, count in run["missing"].items()) or "none"
         told.append(
-            f"{name}: {run['judged']} of {found['pairs']} pairs judged, missing: {missing}; "
+            f"{name}: {run['judged']} of {run.get('pairs', found['pairs'])} pairs judged, missing: {missing}; "
             f"{run['prompts_delivered_twice']} prompts answered twice; {run['calls']} calls; run again: "
             f"{run['judged_when_run_again']} judged"
         )

@@ -8,23 +8,24 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from judge_stage_fakes import CELL, COUNT, endpoint, five_if_right
+from judge_stage_fakes import CELL, endpoint, five_if_right
 
 from evals.errors import EvalError
 from evals.judge import rubrics
 from stages.gate import reading
 
 Run = Callable[..., Any]
+COUNT = 20
 # Few pairs and no probes: what is asked besides the grades is not what these tests are about.
 SMALL: dict[str, Any] = {"grades": ["purity.ru"], "pairs": 8, "probe_pairs": 0}
 
 
 def test_both_sides_are_graded_and_their_difference_is_paired(serving: Run, judge: Run) -> None:
-    server = serving()
-    plain = judge(judges=[endpoint(server)], probe_pairs=0)
+    server, few = serving(), {"pairs": COUNT, "probe_pairs": 0}
+    plain = judge(judges=[endpoint(server)], **few)
     verdicts, summary = plain.verdicts, plain.summary
     assert not (plain.folder / "grades.parquet").exists() and "grades" not in summary
-    done = judge(judges=[endpoint(server)], grades=["purity.ru", "grade.ru"], probe_pairs=0)
+    done = judge(judges=[endpoint(server)], grades=["purity.ru", "grade.ru"], **few)
     assert set(done.summary["grades"]) == {"purity.ru", "grade.ru"}
     found = done.summary["grades"]["purity.ru"]
     # Right on three quarters and on half of the questions: 5 for those, 2 for the others.
@@ -44,7 +45,7 @@ def test_both_sides_are_graded_and_their_difference_is_paired(serving: Run, judg
     assert {name: told for name, told in done.summary.items() if name != "grades"} == summary
     assert reading.vote(done.folder, "candidate", "champion").votes
     asked, whole = server.attempts.total(), done.bytes
-    again = judge(judges=[endpoint(server)], grades=["purity.ru", "grade.ru"], probe_pairs=0)
+    again = judge(judges=[endpoint(server)], grades=["purity.ru", "grade.ru"], **few)
     assert again.bytes == whole
     assert server.attempts.total() == asked
 
@@ -64,9 +65,8 @@ def test_grades_that_cannot_be_read_are_counted_and_never_filled_in(serving: Run
 
 
 def test_a_judge_that_grades_nothing_leaves_a_reason(serving: Run, judge: Run) -> None:
-    found = judge(judges=[endpoint(serving(mark=lambda _: "?"))], grades=PURITY).summary["grades"][
-        "purity.ru"
-    ]
+    done = judge(judges=[endpoint(serving(mark=lambda _: "?"))], **SMALL)
+    found = done.summary["grades"]["purity.ru"]
     assert found["candidate"]["reason"] == "no answer has a grade"
     assert found["difference"] == {"reason": "no pair has both grades", "n": 0}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
