@@ -13,6 +13,7 @@ from typing import Any
 
 from evals.gate.policy import Kind
 from evals.stats import binary, power
+from evals.stats.inputs import normal_quantile, normal_tail
 from evals.stats.intervals import Difference
 from evals.stats.noninferiority import MIN_CLUSTERS, Comparison
 
@@ -77,6 +78,29 @@ def plan(
     return Plan(
         visible if kind == "non-inferiority" else visible + margin, equal, needed, _items(found, needed)
     )
+
+
+def of_rate(
+    found: Difference, spread: float, margin: float, alpha: float, least_clusters: int = MIN_CLUSTERS
+) -> Plan:
+    """The plan of a judge's corrected rate, for non-inferiority by `margin`.
+
+    `found` is the rate minus one half. `spread`: standard deviation over clusters of what one cluster adds to
+    the rate, that is of its mean preference divided by f1 - f0 (`evals.stats.correction`). spread / sqrt(K) is
+    the part of the standard error that K clusters of compared pairs bring; the rest comes from the labelled
+    pairs, and more compared pairs do not lower it: where it alone is too wide, no number would do. Normal
+    formula, as the interval of the rate:
+
+        se(K)^2 = spread^2 / K + rest^2,   margin >= (z_alpha + z_power) se(K)
+    """
+    if not math.isfinite(found.se) or found.se <= 0 or found.clusters < 1:
+        return Plan(None, None, None, None)
+    z_alpha, z_power = normal_quantile(1 - alpha), normal_quantile(POWER)
+    rest = max(0.0, found.se**2 - spread**2 / found.clusters)
+    room = (margin / (z_alpha + z_power)) ** 2 - rest
+    needed = max(math.ceil(spread**2 / room), least_clusters) if room > 0 else None
+    equal = normal_tail(z_alpha - margin / found.se)
+    return Plan((z_alpha + z_power) * found.se, equal, needed, _items(found, needed))
 
 
 def _undivided(found: Compared, distance: float, alpha: float, kind: Kind, least_clusters: int) -> Plan:

@@ -257,8 +257,9 @@ def _endpoint(found: dict[str, Any]) -> str:
     real = found["real server"]
     for name, run in {**found["runs"], f"in front of `{real['server']}`": real}.items():
         missing = ", ".join(f"{kind} {count}" for kind, count in run["missing"].items()) or "none"
+        pairs = run.get("pairs", found["pairs"])
         told.append(
-            f"{name}: {run['judged']} of {run.get('pairs', found['pairs'])} pairs judged, missing: {missing}; "
+            f"{name}: {run['judged']} of {pairs} pairs judged, missing: {missing}; "
             f"{run['prompts_delivered_twice']} prompts answered twice; {run['calls']} calls; run again: "
             f"{run['judged_when_run_again']} judged"
         )
