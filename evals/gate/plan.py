@@ -85,11 +85,10 @@ def of_rate(
 ) -> Plan:
     """The plan of a judge's corrected rate, for non-inferiority by `margin`.
 
-    `found` is the rate minus one half. `spread`: standard deviation over clusters of what one cluster adds to
-    the rate, that is of its mean preference divided by f1 - f0 (`evals.stats.correction`). spread / sqrt(K) is
-    the part of the standard error that K clusters of compared pairs bring; the rest comes from the labelled
-    pairs, and more compared pairs do not lower it: where it alone is too wide, no number would do. Normal
-    formula, as the interval of the rate:
+    `found`: the rate minus one half. `spread`: the standard deviation over clusters of a cluster's mean
+    preference, divided by f1 - f0, as the rate is (`evals.stats.correction`). spread / sqrt(K) is what K
+    clusters of compared pairs bring to the standard error. The rest is that of the labelled pairs, and more
+    compared pairs do not lower it: where it is too wide alone, no number would do. By the normal formula:
 
         se(K)^2 = spread^2 / K + rest^2,   margin >= (z_alpha + z_power) se(K)
     """

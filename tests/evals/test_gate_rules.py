@@ -12,10 +12,12 @@ from gate_models import CHAMPION, SILENT, model
 
 from evals.errors import EvalError
 from evals.gate.decide import Entry, Reference, Vote, decide
-from evals.gate.plan import of_all, plan
+from evals.gate.plan import of_all, of_rate, plan
 from evals.gate.policy import Budget, Check, Floor, Policy, Rule, Slices
 from evals.gate.tables import Evaluation
 from evals.judge.winrate import Evidence
+from evals.stats.correction import corrected_rate
+from evals.stats.intervals import Difference
 from evals.stats.noninferiority import compare
 
 POLICY = Policy((Rule("total", 0.1),), (Rule("total", 0.1),))
@@ -90,6 +92,29 @@ def test_a_plan_holds_what_it_promises() -> None:
     assert again.clusters == pytest.approx(100, abs=1)
     assert again.equal_passes == pytest.approx(0.8, abs=0.01)
     assert again.items == 3 * (again.clusters or 0)
+
+
+def test_a_judge_needs_more_pairs_or_with_few_labels_no_number_of_them_would_do() -> None:
+    """Right in 90 % of either kind; an even rate, by the variance of `corrected_rate` on as many pairs."""
+
+    def rate(pairs: int, labels: int) -> tuple[Difference, float]:
+        verdicts = np.tile([1.0, 0.0], pairs // 2)
+        better = np.r_[np.ones(9 * labels // 10), np.zeros(labels // 10)]
+        found = corrected_rate(verdicts, better, 1 - better)
+        shown = Difference(found.mean - 0.5, found.lo - 0.5, found.hi - 0.5, found.se, pairs, pairs)
+        return shown, float(verdicts.std(ddof=1)) / 0.8
+
+    found, spread = rate(200, 4000)
+    planned = of_rate(found, spread, 0.05, 0.05)
+    assert planned.clusters is not None and planned.clusters > 200 and planned.items == planned.clusters
+    assert planned.equal_passes is not None and planned.equal_passes < 0.8
+    # What it asks for is enough, and no more than that.
+    then = of_rate(*rate(planned.clusters + planned.clusters % 2, 4000), 0.05, 0.05)
+    assert then.equal_passes == pytest.approx(0.8, abs=0.02)
+    assert then.visible == pytest.approx(0.05, abs=0.002)
+    assert of_rate(found, spread, planned.visible or 0, 0.05).clusters == pytest.approx(200, abs=1)
+    few = of_rate(*rate(200, 40), 0.05, 0.05)
+    assert few.clusters is None and few.items is None and (few.visible or 0) > 0.05
 
 
 def test_without_a_differing_pair_the_plan_is_that_of_none_in_so_many() -> None:
