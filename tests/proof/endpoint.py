@@ -21,7 +21,7 @@ FAULTS = ("429", "500", "time_out", "malformed", "shapeless", "nan", "cut", "han
 RATES = {"none": (0.0, 0.0), "some": (0.1, 0.01), "many": (0.3, 0.03)}
 TIMEOUT = 3.0  # seconds; a busy machine must not seem to hang
 RETRIES = 4
-REAL_PAIRS = 40
+REAL_PAIRS, REAL_TIMEOUT = 40, 10.0  # its calls take longer
 
 
 def measure() -> None:
@@ -56,11 +56,12 @@ def _parts() -> tuple[Any, Any, Any, list[Any]]:
     return make_model(tokenizer, seed=3, positions=2048), tokenizer, rubric, pairs
 
 
-def _judge(address: str, model: str, rubric: Any, name: str) -> Any:
+def _judge(address: str, model: str, rubric: Any, name: str, **changes: Any) -> Any:
     from evals.judge.endpoint import Endpoint, Settings
     from evals.judge.protocol import RubricJudge
 
-    settings = Settings(address, model, timeout=TIMEOUT, retries=RETRIES, pause=0.01, structured=False)
+    told = {"timeout": TIMEOUT, "retries": RETRIES, "pause": 0.01, "structured": False, **changes}
+    settings = Settings(address, model, **told)
     cache = SCRATCH / CLAIM / f"{name}.jsonl"
     cache.unlink(missing_ok=True)
     return RubricJudge(name, Endpoint(settings, str, texts_may_leave=True, cache=cache), rubric)
@@ -136,17 +137,17 @@ def _real() -> dict[str, Any]:
     from evals.judge import rubrics
     from evals.judge.local import LocalModel
     from evals.judge.protocol import RubricJudge
-    from tests import real_server
-    from tests.judge_server import serve
+    from tests import judge_server, real_server
 
+    judge_server.HANG, one = REAL_TIMEOUT + 0.5, {"timeout": REAL_TIMEOUT, "max_tokens": 1}
     rubric, pairs, met = rubrics.load("pair.ru"), _pairs(REAL_PAIRS), Counter[str]()
     folder = SCRATCH / CLAIM / "served"
     real_server.save_judge(folder, pairs, rubric)
     plan = _plan(real_server.FAULTS, *RATES["many"], met)
     with real_server.started(folder) as upstream:
-        _judge(upstream, str(folder), rubric, "first").pairs(pairs[:1])  # loads the model
-        with serve(real_server.Relay(upstream=upstream, plan=plan)) as relay:
-            judge = _judge(relay.address, str(folder), rubric, "real")
+        _judge(upstream, str(folder), rubric, "first", **one).pairs(pairs[:1])  # loads the model
+        with judge_server.serve(real_server.Relay(upstream=upstream, plan=plan)) as relay:
+            judge = _judge(relay.address, str(folder), rubric, "real", **one)
             results, told = _asked_twice(judge, relay, pairs, met)
     model, tokenizer = (kind.from_pretrained(folder) for kind in (AutoModelForCausalLM, AutoTokenizer))
     near = RubricJudge("near", LocalModel(model, tokenizer, "d"), rubric).pairs(pairs)
