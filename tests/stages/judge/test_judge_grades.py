@@ -12,7 +12,10 @@ from judge_stage_fakes import CELL, endpoint, five_if_right
 
 from evals.errors import EvalError
 from evals.judge import rubrics
+from evals.judge.juries import Ballot
+from evals.judge.verdicts import Grade, Pair
 from stages.gate import reading
+from stages.judge import grades
 
 Run = Callable[..., Any]
 COUNT = 20
@@ -33,7 +36,7 @@ def test_both_sides_are_graded_and_their_difference_is_paired(serving: Run, judg
     assert found["champion"]["value"] == pytest.approx(3.5)
     assert found["difference"]["value"] == pytest.approx(0.75)
     low, high = found["difference"]["ci"]
-    assert 0 < low < 0.75 < high < 3 and found["difference"]["clusters"] == COUNT
+    assert -0.5 < low < 0.75 < high < 2 and found["difference"]["clusters"] == COUNT
     assert found["candidate"]["ci"][1] < 5 and found["scale"] == [1, 5]
     assert found["rubric"] == rubrics.load("purity.ru").digest
     table = done.grades
@@ -48,6 +51,27 @@ def test_both_sides_are_graded_and_their_difference_is_paired(serving: Run, judg
     again = judge(judges=[endpoint(server)], grades=["purity.ru", "grade.ru"], **few)
     assert again.bytes == whole
     assert server.attempts.total() == asked
+
+
+def test_questions_of_one_cluster_count_as_one() -> None:
+    """The same grades, each its own cluster or four alike in one: the interval knows the difference."""
+
+    def interval(size: int) -> tuple[list[float], int]:
+        pairs = [Pair(f"p{i}", f"c{i // size}", "?", "a", "b") for i in range(80)]
+        sides = {
+            side: [
+                Ballot(Grade(pair.id, pair.cluster, 3.0 + up * (i // 4 % 2), ()), ())
+                for i, pair in enumerate(pairs)
+            ]
+            for side, up in (("candidate", 1), ("champion", 0))
+        }
+        found = grades.summary(grades.Graded(rubrics.load("purity.ru"), pairs, sides))["difference"]
+        assert found["value"] == pytest.approx(0.5)
+        return found["ci"], found["clusters"]
+
+    (alone, many), (together, few) = interval(1), interval(4)
+    assert (many, few) == (80, 20)
+    assert alone[0] > 0 and together[1] - together[0] > 1.5 * (alone[1] - alone[0])
 
 
 def test_grades_that_cannot_be_read_are_counted_and_never_filled_in(serving: Run, judge: Run) -> None:
