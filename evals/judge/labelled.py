@@ -108,8 +108,9 @@ def _read(value: Any, where: str) -> Labelled:
         _fields(value, _LLMBAR, where)
         if value["label"] not in (1, 2):
             raise EvalError(f"{where}: `label` is {value['label']!r}; it must be 1 or 2")
-        name = value["id"]
-        pair = Pair(name, name, value["input"], value["output_1"], value["output_2"])
+        # Many of its pairs share an instruction.
+        cluster = hashlib.sha256(value["input"].encode()).hexdigest()[:16]
+        pair = Pair(value["id"], cluster, value["input"], value["output_1"], value["output_2"])
         return Labelled(pair, ((GOLD, "ours" if value["label"] == 1 else "theirs"),))
     _fields(value, _OWN, where)
     votes = value["votes"]

@@ -28,6 +28,7 @@ from evals.judge.probes import Probe
 from evals.judge.protocol import Identity
 from evals.judge.verdicts import Missing, Verdict, tally
 from evals.stats import agreement, annotators, binary, intervals
+from evals.stats.correction import Known
 from evals.stats.intervals import Interval
 
 SCHEMA = 1
@@ -136,7 +137,10 @@ def measure(
         "accuracy": _mean(hits, [verdict.cluster for verdict, _ in better], intervals.UNIT),
         "kappa": _try(
             lambda: agreement.cohen_kappa(
-                [verdict.outcome for verdict, _ in judged], [known.truth for _, known in judged], seed=SEED
+                [verdict.outcome for verdict, _ in judged],
+                [known.truth for _, known in judged],
+                clusters=[verdict.cluster for verdict, _ in judged],
+                seed=SEED,
             )
         ),
         "sensitivity": _detected(better, "ours"),
@@ -174,10 +178,11 @@ def _share(count: int, of: int) -> Measure:
 
 
 def _detected(better: Sequence[tuple[Verdict, Labelled]], side: Literal["ours", "theirs"]) -> Measure:
-    right = [verdict.outcome == side for verdict, known in better if known.truth == side]
-    if not right:
+    found = [(verdict.outcome == side, verdict.cluster) for verdict, known in better if known.truth == side]
+    if not found:
         return Measure(reason=f"there is no pair whose `{side}` is better")
-    return _share(sum(right), len(right))
+    right, clusters = zip(*found, strict=True)
+    return _mean([float(hit) for hit in right], clusters, intervals.UNIT)
 
 
 def _try(compute: Callable[[], Interval]) -> Measure:
@@ -270,10 +275,10 @@ def refusal(told: Any, digest: str | None, rubric: str | None) -> str | None:
     return None
 
 
-def spread(results: Results, labelled: Sequence[Labelled]) -> tuple[list[float], list[float]]:
-    """Preferences on pairs whose `ours` is better, and on those whose `theirs` is: the judge's own errors."""
-    found: dict[str, list[float]] = {"ours": [], "theirs": [], "tie": []}
-    for result, known in zip(results, labelled, strict=True):
-        if isinstance(result, Verdict):
-            found[known.truth].append(result.preference)
-    return found["ours"], found["theirs"]
+def known(results: Results, labelled: Sequence[Labelled]) -> list[Known]:
+    """The judge's verdicts on the labelled pairs that it was asked about: what tells of its errors."""
+    return [
+        Known(result.preference, VALUE[item.truth], item.pair.cluster)
+        for result, item in zip(results, labelled, strict=True)
+        if isinstance(result, Verdict) and result.asked
+    ]

@@ -2,26 +2,34 @@
 
 Three ways, the first that the evidence allows:
 
-- `anytime`: judging was sequential. The mean preference f has the bounds of a confidence sequence over
-  clusters, valid whenever judging stopped (`evals.stats.sequential`), at half of alpha; f1 and f0, the mean
-  preferences on labelled pairs whose `ours` is better and worse, have bounded bootstrap bounds at a quarter
-  each. The rate (f - f0) / (f1 - f0) is monotone in each of the three: its bounds lie at corners of the box.
+- `anytime`: judging was sequential. Over clusters, the mean lead m of the preference over one half, equal
+  answers counting as 0, and the share s that was asked have the bounds of confidence sequences, valid
+  whenever judging stopped (`evals.stats.sequential`), at half of alpha together. The judge's means on
+  labelled pairs whose `ours` is better (f1), worse (f0) and, where there are such, as good (ft), and their
+  share t, have bounded bootstrap bounds that share the other half. The rate
+
+      1/2 + (m + s (1/2 - (1 - t) f0 - t ft - (1 - t) (f1 - f0) / 2)) / (f1 - f0)
+
+  (`evals.stats.correction`) is monotone in each of them: its bounds lie at corners of the box.
 - `prediction-powered`: enough of the very pairs that were judged have labels of people.
 - `corrected`: by the judge's preferences on labelled pairs (`evals.stats.correction.corrected_rate`).
+
+Equal answers are a draw that nobody has to judge: they enter the rate and need no correction.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from evals.errors import EvalError
 from evals.stats import correction, intervals, sequential
-from evals.stats.inputs import Floats, grouped
+from evals.stats.correction import Known
+from evals.stats.inputs import Floats
 
 Method = Literal["anytime", "prediction-powered", "corrected"]
 LEAST_LABELS = 20  # labelled clusters; with fewer, Student's t has little to stand on
@@ -31,16 +39,16 @@ LEAST_LABELS = 20  # labelled clusters; with fewer, Student's t has little to st
 class Evidence:
     """What a judge said: a preference and a cluster for each judged pair, in the order of judging.
 
-    `labels`: what people say of the same pairs (1, .5, 0), None where nothing. `on_better` and `on_worse`:
-    the judge's preferences on pairs whose `ours` is known to be the better and the worse answer.
+    `asked`: false where both answers are equal; empty when all were asked. `labels`: what people say of the
+    same pairs (1, .5, 0), None where nothing. `known`: the judge's preferences on labelled pairs.
     `sequential`: it was asked no further once the decision was certain.
     """
 
     preferences: Sequence[float]
     clusters: Sequence[str]
+    asked: Sequence[bool] = ()
     labels: Sequence[float | None] = ()
-    on_better: Sequence[float] = ()
-    on_worse: Sequence[float] = ()
+    known: Sequence[Known] = ()
     sequential: bool = False
 
 
@@ -65,54 +73,26 @@ def rate(evidence: Evidence, alpha: float) -> Rate:
         raise EvalError("the judge gave no verdict; there is no rate")
     if evidence.sequential:
         return _anytime(evidence, alpha)
-    names, row_N = grouped(evidence.clusters)
-    sizes = (len(evidence.preferences), len(names))
-    method: Method = "corrected"
-    told = {c for c, label in zip(evidence.clusters, _labels(evidence), strict=True) if label is not None}
-    if len(told) >= LEAST_LABELS:
-        found, method = _powered(evidence, row_N, alpha), "prediction-powered"
+    asked = _asked(evidence)
+    labels = evidence.labels or [None] * len(asked)
+    sizes = (len(evidence.preferences), len(set(evidence.clusters)))
+    told = {
+        cluster
+        for cluster, label, known in zip(evidence.clusters, labels, asked, strict=True)
+        if known and label is not None
+    }
+    sample = (evidence.clusters, asked)
+    method: Method = "prediction-powered" if len(told) >= LEAST_LABELS else "corrected"
+    if method == "corrected":
+        found = correction.corrected_rate(evidence.preferences, evidence.known, 1 - 2 * alpha, *sample)
     else:
-        found = correction.corrected_rate(
-            evidence.preferences,
-            _known(evidence.on_better, "better"),
-            _known(evidence.on_worse, "worse"),
-            1 - 2 * alpha,
-            clusters=evidence.clusters,
-        )
+        found = correction.prediction_powered_rate(evidence.preferences, labels, 1 - 2 * alpha, *sample)
     low, high = max(0.0, found.lo), min(1.0, found.hi)
     return Rate(min(1.0, max(0.0, found.mean)), low, high, *sizes, method)
 
 
-def _labels(evidence: Evidence) -> Sequence[float | None]:
-    return evidence.labels or [None] * len(evidence.preferences)
-
-
-def _known(values: Sequence[float], which: str) -> Sequence[float]:
-    if not values:
-        raise EvalError(
-            f"no labelled pair has a first answer that is {which}; the judge's errors are not known"
-        )
-    return values
-
-
-def _powered(evidence: Evidence, row_N: np.ndarray, alpha: float) -> correction.Estimate:
-    """Prediction-powered inference on the means of clusters.
-
-    Of a cluster with labels only the labelled pairs count, so that no cluster stands on both sides.
-    """
-    preference_N = np.asarray(evidence.preferences, dtype=np.float64)
-    label_N = np.array([np.nan if label is None else label for label in _labels(evidence)], dtype=np.float64)
-    labels, verdicts, alone = [], [], []
-    for cluster in range(int(row_N.max()) + 1):
-        inside_N = row_N == cluster
-        if (known_N := inside_N & np.isfinite(label_N)).any():
-            labels.append(float(label_N[known_N].mean()))
-            verdicts.append(float(preference_N[known_N].mean()))
-        else:
-            alone.append(float(preference_N[inside_N].mean()))
-    if len(alone) < 2:  # (nearly) everything is labelled: the people's word needs no help
-        return correction.prediction_powered_mean(labels, verdicts, [0.5, 0.5], 1 - 2 * alpha, weight=0)
-    return correction.prediction_powered_mean(labels, verdicts, alone, 1 - 2 * alpha)
+def _asked(evidence: Evidence) -> Sequence[bool]:
+    return evidence.asked or [True] * len(evidence.preferences)
 
 
 def cluster_means(preferences: Sequence[float], clusters: Sequence[str]) -> Floats:
@@ -124,35 +104,53 @@ def cluster_means(preferences: Sequence[float], clusters: Sequence[str]) -> Floa
 
 
 def _anytime(evidence: Evidence, alpha: float) -> Rate:
-    better = _errors(_known(evidence.on_better, "better"), alpha)
-    worse = _errors(_known(evidence.on_worse, "worse"), alpha)
-    if better.mean - worse.mean < correction.MIN_INFORMATION:
-        raise EvalError(
-            f"its mean preference is {better.mean:.2f} for better and {worse.mean:.2f} for worse answers;"
-            " a judge this close to a coin cannot be corrected"
-        )
-    lead_T = cluster_means(evidence.preferences, evidence.clusters) - 0.5
-    low = 0.5 + float(sequential.lower_sequence(lead_T, alpha / 2).max())
-    high = 0.5 - float(sequential.lower_sequence(-lead_T, alpha / 2).max())
-    mean = (0.5 + float(lead_T.mean()) - worse.mean) / (better.mean - worse.mean)
-    lower, upper = (
-        [_behind(seen, f1, f0) for f1, f0 in itertools.product((better.lo, better.hi), (worse.lo, worse.hi))]
-        for seen in (low, high)
+    better, worse, ties = (
+        [item for item in evidence.known if item.truth == side] for side in (1.0, 0.0, 0.5)
     )
-    apart = better.lo > worse.hi
-    sizes = (len(evidence.preferences), len(lead_T))
-    mean = min(1.0, max(0.0, mean))
-    bounds = (min(mean, *lower), max(mean, *upper)) if apart else (0.0, 1.0)
-    return Rate(mean, *bounds, *sizes, "anytime")
+    point = correction.corrected_rate(
+        evidence.preferences, evidence.known, clusters=evidence.clusters, asked=_asked(evidence)
+    )
+    lead_T = cluster_means(evidence.preferences, evidence.clusters) - 0.5
+    box = [_sequence(lead_T, alpha / 2), [1.0]]
+    if not all(_asked(evidence)):
+        share_T = cluster_means([float(asked) for asked in _asked(evidence)], evidence.clusters) - 0.5
+        box = [_sequence(lead_T, alpha / 4), [0.5 + end for end in _sequence(share_T, alpha / 4)]]
+    parts = alpha / (8 if ties else 4)
+    box += [_errors(side, parts) for side in (better, worse)]
+    if ties:
+        tied = [replace(item, verdict=float(item.truth == 0.5)) for item in evidence.known]
+        box += [_errors(ties, parts), _errors(tied, parts)]
+    most, least, worst = box[1][-1], box[2][0], box[3][1]
+    bounds = (0.0, 1.0)
+    if least > worst:
+        corners = [_behind(*corner) for corner in itertools.product(*box)]
+        bounds = (max(0.0, min(corners)), min(1.0, max(corners)))
+    mean = min(1.0, max(0.0, point.mean))
+    low, high = max(bounds[0], (1 - most) / 2), min(bounds[1], (1 + most) / 2)
+    return Rate(mean, min(mean, low), max(mean, high), len(evidence.preferences), len(lead_T), "anytime")
 
 
-def _behind(seen: float, better: float, worse: float) -> float:
-    return min(1.0, max(0.0, (seen - worse) / (better - worse))) if better > worse else 0.5
+def _sequence(lead_T: Floats, alpha: float) -> list[float]:
+    """Both bounds of a mean in [-.5, .5], each at level alpha, whenever one looks."""
+    low = float(sequential.lower_sequence(lead_T, alpha).max())
+    high = -float(sequential.lower_sequence(-lead_T, alpha).max())
+    return [max(-0.5, low), min(0.5, high)]
 
 
-def _errors(values: Sequence[float], alpha: float) -> intervals.Interval:
-    """A mean preference on labelled pairs, each bound at a quarter of alpha."""
-    return intervals.cluster_interval(values, list(range(len(values))), 1 - alpha / 2, bounds=intervals.UNIT)
+def _behind(
+    lead: float, share: float, better: float, worse: float, tied: float | None = None, ties: float = 0.0
+) -> float:
+    apart = better - worse
+    chance = worse if tied is None else (1 - ties) * worse + ties * tied
+    return 0.5 + (lead + share * (0.5 - chance - (1 - ties) * apart / 2)) / apart
+
+
+def _errors(known: Sequence[Known], alpha: float) -> list[float]:
+    """Both bounds of the mean verdict on labelled pairs, each at level alpha."""
+    verdicts, clusters = [item.verdict for item in known], [item.cluster for item in known]
+    found = intervals.cluster_interval(verdicts, clusters, 1 - 2 * alpha, bounds=intervals.UNIT)
+    low, high = found.pair()
+    return [0.0 if low is None else low, 1.0 if high is None else high]
 
 
 def decided(evidence: Evidence, alpha: float, margin: float) -> bool:

@@ -35,8 +35,10 @@ def cohen_kappa(
     level: float = 0.95,
     rounds: int = 2000,
     seed: int = 0,
+    clusters: Sequence[Any] | None = None,
 ) -> Interval:
     """Kappa of two raters' labels (N,). Quadratic weights need numbers; their squared distances count.
+    `clusters` (N,): labels of one cluster are counted as dependent; without, all are independent.
 
     Raises `EvalError` for no labels, unequal lengths, or when both raters give one and the same label
     throughout, where chance explains everything and kappa has no value.
@@ -55,7 +57,7 @@ def cohen_kappa(
         with np.errstate(all="ignore"):
             return 1 - seen_R / chance_R
 
-    return _of_tables("kappa", kappa, cells_N, size, level, rounds, seed)
+    return _of_tables("kappa", kappa, cells_N, size, level, rounds, seed, clusters)
 
 
 def gwet_ac1(
@@ -187,16 +189,26 @@ def _of_tables(
     level: float,
     rounds: int,
     seed: int,
+    clusters: Sequence[Any] | None = None,
 ) -> Interval:
-    """A statistic of (R, V, V) contingency tables, with its bootstrap: resampled tables are multinomial."""
+    """A statistic of (R, V, V) contingency tables, with its bootstrap over items, or over whole clusters."""
     table = np.bincount(cells_N, minlength=size * size).astype(np.float64)
     value = float(statistic(table.reshape(1, size, size))[0]) if size > 1 else np.nan
     if not np.isfinite(value):
         raise EvalError(f"{name}: both raters give one and the same label throughout, which chance explains")
     n = len(cells_N)
-    drawn = np.random.default_rng(seed).multinomial(n, table / n, rounds).astype(np.float64)
+    generator = np.random.default_rng(seed)
+    if clusters is None:
+        drawn, units = generator.multinomial(n, table / n, rounds).astype(np.float64), n
+    else:
+        inputs.aligned(labels=cells_N, clusters=clusters)
+        names, row_N = inputs.grouped(clusters)
+        units = len(names)
+        table_KC = np.zeros((units, size * size))
+        np.add.at(table_KC, (row_N, cells_N), 1.0)
+        drawn = generator.multinomial(units, np.full(units, 1 / units), rounds) @ table_KC
     low, high = _percentiles(statistic(drawn.reshape(-1, size, size)), level)
-    return Interval(value, low, high, n, n)
+    return Interval(value, low, high, n, units)
 
 
 def _blocks(statistic: Callable[[Floats], Floats], shape: tuple[int, ...], rounds: int, seed: int) -> Floats:

@@ -96,7 +96,9 @@ def vote(folder: Path, candidate: str, champion: str) -> Vote:
 
     from evals.gate.judged import Vote
     from evals.judge import passport
+    from evals.judge.labelled import VALUE
     from evals.judge.winrate import Evidence
+    from evals.stats.correction import Known
 
     summary = read_json(folder / "summary.json")
     if not summary.get("votes"):
@@ -109,10 +111,18 @@ def vote(folder: Path, candidate: str, champion: str) -> Vote:
     if why:
         return Vote(False, why)
     rows = pd.read_parquet(folder / "verdicts.parquet").dropna(subset=["preference"])
-    known = pd.read_parquet(folder / "labelled.parquet").dropna(subset=["preference"])
-    better, worse = (list(known.loc[known["truth"] == side, "preference"]) for side in ("ours", "theirs"))
+    labelled = pd.read_parquet(folder / "labelled.parquet").dropna(subset=["preference"])
+    labelled = labelled[labelled["asked"].astype(bool)]
+    columns = (labelled[name] for name in ("preference", "truth", "cluster"))
+    known = [Known(verdict, VALUE[truth], cluster) for verdict, truth, cluster in zip(*columns, strict=True)]
     labels = [None if math.isnan(label) else float(label) for label in rows["label"]]
-    said = (list(rows["preference"]), list(rows["cluster"]), labels, better, worse)
+    said = (
+        list(rows["preference"]),
+        list(rows["cluster"]),
+        [bool(asked) for asked in rows["asked"]],
+        labels,
+        known,
+    )
     return Vote(True, "", Evidence(*said, sequential=summary.get("sequential") is True))
 
 

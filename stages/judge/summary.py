@@ -41,13 +41,12 @@ class Examined:
 
         places = [place for place, result in enumerate(results) if isinstance(result, Verdict)]
         verdicts = [results[place] for place in places]
-        better, worse = passport.spread(self.results, self.known)
         return Evidence(
             [verdict.preference for verdict in verdicts],  # type: ignore[union-attr]
             [verdict.cluster for verdict in verdicts],
+            [verdict.asked for verdict in verdicts],  # type: ignore[union-attr]
             [labels[place] for place in places] if labels else (),
-            better,
-            worse,
+            passport.known(self.results, self.known),
             sequential,
         )
 

@@ -17,7 +17,7 @@ ANSWERS = ("id", "cluster", "question", "answer", "reference", "wrong")
 VERDICTS, LABELLED = "verdicts.parquet", "labelled.parquet"
 JUDGED = {
     **dict.fromkeys(("p_first", "p_second", "preference"), "float64"),
-    "consistent": "bool",
+    **dict.fromkeys(("asked", "consistent"), "bool"),
     **dict.fromkeys(("outcome", "missing", "reason"), "string"),
 }
 COLUMNS = {
@@ -76,8 +76,9 @@ def write_verdicts(
 ) -> None:
     """One row per pair, in the order of judging, whether it was judged or is missing.
 
-    `p_*` and `preference` are about the candidate; `consistent` is null for equal answers; `missing` is the
-    kind of reason why there is no verdict; `label` is what people say (1: the candidate's answer is better).
+    `p_*` and `preference` are about the candidate; equal answers were not `asked` about, and their
+    `consistent` is null; `missing` is the kind of reason why there is no verdict; `label` is what people say
+    (1: the candidate's answer is better).
     """
     rows = [
         {
@@ -119,9 +120,8 @@ def _judged(result: Verdict | Missing) -> dict[str, Any]:
 
     if isinstance(result, Missing):
         return {**dict.fromkeys(JUDGED), "missing": result.kind, "reason": result.reason}
-    told = {
-        name: getattr(result, name) for name in ("p_first", "p_second", "preference", "consistent", "outcome")
-    }
+    names = ("p_first", "p_second", "preference", "asked", "consistent", "outcome")
+    told = {name: getattr(result, name) for name in names}
     return {**told, "missing": None, "reason": None}
 
 

@@ -16,6 +16,7 @@ from evals.gate.policy import Policy, Rule, worst
 from evals.gate.rules import verdict_of
 from evals.gate.tables import Evaluation
 from evals.judge.winrate import Evidence
+from evals.stats.correction import Known
 from evals.stats.intervals import Difference
 
 POLICY = Policy(
@@ -220,8 +221,9 @@ def test_a_run_that_changes_nothing_does_not_promote_the_second_best() -> None:
 def test_the_judge_counts_where_it_votes(preference: float, expected: str) -> None:
     rng = np.random.default_rng(0)
     preferences = list(np.clip(rng.normal(preference, 0.1, 200), 0, 1))
-    known = {"on_better": [0.9] * 60 + [0.2] * 5, "on_worse": [0.1] * 60 + [0.8] * 5}
-    vote = Vote(True, "", Evidence(preferences, [f"q{i}" for i in range(200)], **known))
+    errors = [(0.9, 1.0)] * 60 + [(0.2, 1.0)] * 5 + [(0.1, 0.0)] * 60 + [(0.8, 0.0)] * 5
+    known = [Known(*error, f"known {place}") for place, error in enumerate(errors)]
+    vote = Vote(True, "", Evidence(preferences, [f"q{i}" for i in range(200)], known=known))
     decision = decide({"one": Entry(model("better", 0.8, 0.8), None, 10, vote)}, CHAMPION, POLICY)
     found = decision["candidates"]["one"]
     assert found["verdict"] == expected

@@ -226,6 +226,18 @@ def _mera_golden(found: dict[str, Any]) -> str:
     )
 
 
+def _judged(found: dict[str, Any]) -> str:
+    told = []
+    for name, early in (("all pairs judged", False), ("stopping early", True)):
+        settings = [setting for setting in found["settings"] if setting["sequential"] is early]
+        passed = [setting["passed"] for setting in settings]
+        told.append(
+            f"{name}: {sum(setting['within'] for setting in settings)} of {len(settings)} settings within "
+            f"the limit, {min(passed):.2%} to {max(passed):.2%} wrong passes"
+        )
+    return f"an erring judge at the margin, alpha {found['alpha']:.0%}; {'; '.join(told)}"
+
+
 def _preferences(found: dict[str, Any]) -> str:
     judges, games = found["length_control"], found["bradley_terry"]
     return (
@@ -282,6 +294,7 @@ SENTENCES = {
     "ternary": _ternary,
     "mera_golden": _mera_golden,
     "preferences": _preferences,
+    "judged": _judged,
     "promotions": _promotions,
     "llmbar": _llmbar,
     "endpoint": _endpoint,

@@ -173,12 +173,15 @@ def vote(house: Path, preference: float, **about: str) -> None:
     judge = {"digest": "j" * 64, "rubric": "r" * 64}
     write_json(folder / "summary.json", {"votes": True, "reason": "", "judge": judge, **digests})
     write_json(folder / "passport.json", {"schema": 1, "judge": judge, "valid": True, "reasons": []})
-    rows = [
-        {"id": str(i), "cluster": str(i), "preference": preference, "label": float("nan")} for i in range(100)
-    ]
+    row = {"preference": preference, "asked": True, "label": float("nan")}
+    rows = [{"id": str(i), "cluster": str(i), **row} for i in range(100)]
     pd.DataFrame([*rows, {"id": "lost", "cluster": "lost"}]).to_parquet(folder / "verdicts.parquet")
-    known = [{"truth": side, "preference": value} for side, value in (("ours", 0.9), ("theirs", 0.1))]
-    pd.DataFrame(known * 50).to_parquet(folder / "labelled.parquet")
+    known = [
+        {"truth": side, "preference": value, "asked": True, "cluster": f"{side} {i}"}
+        for side, value in (("ours", 0.9), ("theirs", 0.1))
+        for i in range(50)
+    ]
+    pd.DataFrame(known).to_parquet(folder / "labelled.parquet")
 
 
 def test_a_trusted_judge_can_hold_a_candidate_back(params: Params, house: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_judge_that_knows_votes_and_the_gate_takes_its_verdicts(serving: Run, 
     assert table["candidate_answer"][0] == "верно 0" and table["champion_answer"][1] == "неверно 1."
     vote = reading.vote(done.folder, "candidate", "champion")
     assert vote.votes and len(vote.evidence.preferences) == COUNT
-    assert set(vote.evidence.on_better) == {1.0} and set(vote.evidence.on_worse) == {0.0}
+    assert all(known.verdict == known.truth for known in vote.evidence.known) and vote.evidence.known
 
 
 def test_a_judge_that_always_says_the_first_gets_no_passport(serving: Run, judge: Run) -> None:

@@ -21,7 +21,8 @@ from stages.gate import reading
 
 COLUMNS = [
     *("id", "cluster", "question", "candidate_answer", "champion_answer"),
-    *("p_first", "p_second", "preference", "consistent", "outcome", "missing", "reason", "label", "votes"),
+    *("p_first", "p_second", "preference", "asked", "consistent"),
+    *("outcome", "missing", "reason", "label", "votes"),
 ]
 Run = Callable[..., Any]
 
@@ -49,6 +50,7 @@ def test_verdicts_and_summary_have_the_contracted_form(judge: Run, weights: Path
     assert list(table["id"]) == ["q0", "q1", "q2", "q3"]
     assert ((table["preference"] - (table["p_first"] + table["p_second"]) / 2).abs() < 1e-12).all()
     assert table["preference"][2] == 0.5 and table["consistent"][2] is None
+    assert list(table["asked"]) == [True, True, False, True]
     assert (summary["pairs"], summary["asked"], summary["enabled"]) == (4, 3, True)
     assert (summary["candidate"], summary["champion"]) == ("candidate", "champion")
     assert summary["judge"]["digest"] == done.passport["judge"]["digest"]
