@@ -16,7 +16,7 @@ from evals.gate.plan import of_all, of_rate, plan
 from evals.gate.policy import Budget, Check, Floor, Policy, Rule, Slices
 from evals.gate.tables import Evaluation
 from evals.judge.winrate import Evidence
-from evals.stats.correction import corrected_rate
+from evals.stats.correction import Known, corrected_rate
 from evals.stats.intervals import Difference
 from evals.stats.noninferiority import compare
 
@@ -99,8 +99,13 @@ def test_a_judge_needs_more_pairs_or_with_few_labels_no_number_of_them_would_do(
 
     def rate(pairs: int, labels: int) -> tuple[Difference, float]:
         verdicts = np.tile([1.0, 0.0], pairs // 2)
-        better = np.r_[np.ones(9 * labels // 10), np.zeros(labels // 10)]
-        found = corrected_rate(verdicts, better, 1 - better)
+        right = [i % 10 > 0 for i in range(labels)]
+        known = [
+            Known(float(hit == bool(side)), side, f"{side}-{i}")
+            for side in (1.0, 0.0)
+            for i, hit in enumerate(right)
+        ]
+        found = corrected_rate(verdicts, known)
         shown = Difference(found.mean - 0.5, found.lo - 0.5, found.hi - 0.5, found.se, pairs, pairs)
         return shown, float(verdicts.std(ddof=1)) / 0.8
 
