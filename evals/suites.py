@@ -235,7 +235,10 @@ def _describe(name: str, entry: index.Entry | None, mode: Mode) -> Task | None:
 
 
 def describe(name: str, mode: Mode = "choice") -> Task:
-    """A task of evals/tasks/mera without its records, or in the mode `generate` its twin."""
+    """A task of evals/tasks/mera without its records, or in the mode `generate` its twin.
+
+    Raises `EvalError` when none is declared under this name.
+    """
     twin = name + declarations.TWIN
     if mode == "generate" and declarations.declaration(twin) is not None:
         name = twin

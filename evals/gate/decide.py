@@ -134,9 +134,7 @@ def _limits(entry: Entry, policy: Policy, reference: Reference) -> list[Check]:
     if policy.licences is not None:
         checks.append(check_licences(entry.lineage, policy.licences))
     if policy.max_contamination is not None:
-        checks.append(
-            check_contamination(entry.evaluation, reference.contamination, policy.max_contamination)
-        )
+        checks.append(check_contamination(entry.evaluation, reference.contamination, policy))
     return checks
 
 

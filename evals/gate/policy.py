@@ -106,6 +106,7 @@ class Policy:
     budgets: tuple[Budget, ...] = ()
     licences: tuple[str, ...] | None = None
     max_contamination: float | None = None
+    max_too_short: float = 0.5
 
     @property
     def least_clusters(self) -> int:

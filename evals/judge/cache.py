@@ -77,7 +77,10 @@ class Cache:
         started: float = 0.0,
         seconds: float = 0.0,
     ) -> None:
-        """Keep a finished call: shares of its labels (None for an unparsable verdict), words and time."""
+        """Keep a finished call: shares of its labels (None for an unparsable verdict), words and time.
+
+        Raises `EvalError` when it cannot be written whole.
+        """
         line = {
             "judge": judge,
             "prompt": prompt,
