@@ -65,8 +65,7 @@ def _judged(
     if not entry.vote.votes:
         notes.append(f"the judge does not vote: {entry.vote.reason}")
     if alone := single(entry.evaluation):
-        named = "one cluster, so its spread is not known"
-        notes.append(f"the total is without {', '.join(alone)}: {named}")
+        notes.append(f"the total is without {', '.join(alone)}: one cluster, so its spread is not known")
     if entry.evaluation.digest == champion.digest:
         notes.append("it is already the champion, weight for weight")
     others = {CHAMPION: champion} | ({entry.parent: entries[entry.parent].evaluation} if entry.parent else {})

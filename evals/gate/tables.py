@@ -116,8 +116,10 @@ def rows_of(model: Evaluation, metric: str) -> pd.DataFrame:
 
     items = model.items
     bpc = items["task"].str.startswith(BPC)
-    counted = ~bpc & ~items["task"].isin(single(model))
-    rows = items[counted] if metric == TOTAL else items[items["task"] == metric]
+    if metric == TOTAL:
+        rows = items[~bpc & ~items["task"].isin(single(model))]
+    else:
+        rows = items[items["task"] == metric]
     if rows.empty:
         raise MissingError(f"{metric} of {model.name} is missing: it has no items")
     bad = int((~np.isfinite(rows["value"].to_numpy(dtype=float))).sum())

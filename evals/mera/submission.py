@@ -211,7 +211,7 @@ def _output_fault(title: str, outputs: Any) -> tuple[str, str] | None:
     elif shape == "list" and not (len(outputs) == 1 and _is_samples(outputs[0], config["repeats"])):
         wrong = f"`outputs` must hold ONE list, of {config['repeats']} lists of results, one per sample"
     elif shape == "text" and "twin" in spec and not _is_choice(spec, outputs):
-        wrong = f"`outputs` is `{outputs[:20]}`, no answer that this task can have"
+        wrong = f"`outputs` is {outputs[:20]!r}, no answer that this task can have"
     return None if wrong is None else ("doc_parse_output_error", wrong)
 
 
