@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evals.mera import submission
@@ -50,7 +50,7 @@ def check(path: Path, items: bool) -> tuple[list[str], list[str]]:
     return [f"{fault.kind}: {fault.message}" for fault in submission.validate(path, expected)], notes
 
 
-def _items() -> tuple[dict[str, Sequence[Record]], list[str]]:
+def _items() -> tuple[Mapping[str, Sequence[Record]], list[str]]:
     """MERA's name -> its items in `evaluate.suites`, and a note on every task that has none there.
 
     All items: the server counts those that `evaluate.limit` leaves out as wrong.
