@@ -186,7 +186,7 @@ class _Prompts:
     records: dict[str, Record]
 
     def item(self, doc: dict[str, Any]) -> str:
-        return prompts.item(self.task, self.records[doc["id"]])
+        return self.task.turn(self.records[doc["id"]])
 
     def shot(self, doc: dict[str, Any]) -> str:
         return prompts.shot(self.task, self.records[doc["id"]], doc["turn"])

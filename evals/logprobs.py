@@ -43,7 +43,10 @@ def plan_windows(text: int, tokens: int, window: int) -> list[Window]:
 
 
 def prefix_id(tokenizer: Any) -> int:
-    """The token that stands before a text: BOS, else EOS (documents are packed with EOS between them)."""
+    """The token that stands before a text: BOS, else EOS (documents are packed with EOS between them).
+
+    Raises `EvalError` when the tokenizer has neither.
+    """
     for name in ("bos_token_id", "eos_token_id"):
         if (token := getattr(tokenizer, name)) is not None:
             return int(token)

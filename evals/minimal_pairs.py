@@ -30,6 +30,11 @@ class Pair:
     phenomenon: str
 
     @property
+    def cluster(self) -> str:
+        """The sentence it was made from; its id means nothing outside this task."""
+        return f"{TASK}:{self.id}"
+
+    @property
     def canonical(self) -> str:
         """Its content as canonical JSON, for hashing."""
         return json.dumps([self.id, self.phenomenon, self.good, self.bad], ensure_ascii=False)
@@ -66,7 +71,7 @@ def items(pairs: Sequence[Pair], logprobs: Sequence[float]) -> list[Item]:
     likelier, else 0.0 (a tie is no success).
     """
     return [
-        Item(TASK, doc_hash(pair), sort_key(pair.good, pair.bad), pair.id, "acc", float(good > bad))
+        Item(TASK, doc_hash(pair), sort_key(pair.good, pair.bad), pair.cluster, "acc", float(good > bad))
         for pair, good, bad in zip(pairs, logprobs[::2], logprobs[1::2], strict=True)
     ]
 

@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.mera import dialogue, metrics
+from evals.mera import metrics
 from evals.records import Record
 from evals.suites import Task
 
@@ -37,13 +37,6 @@ class Request:
         return self.arguments
 
 
-def item(task: Task, record: Record) -> str:
-    """The turn of a tested item; of a dialogue the prompt before its context is known."""
-    if task.spec.get("dialogue"):
-        return dialogue.template(record)
-    return task.layout.later_turn(record) if task.framed else task.layout.full(record)
-
-
 def shot(task: Task, record: Record, place: int) -> str:
     """The turn of a shot that stands at `place`, without its answer."""
     return task.layout.later_turn(record) if place else task.layout.first_shot(record)
@@ -63,7 +56,7 @@ def context(task: Task, record: Record) -> str:
         answer = target(task, shown)
         end = f"{config['target_delimiter']}{answer}{config['fewshot_delimiter']}" if answer else ""
         turns.append(shot(task, shown, place) + end)
-    return "".join(turns) + item(task, record)
+    return "".join(turns) + task.turn(record)
 
 
 def requests(task: Task) -> list[list[Request]]:
@@ -93,7 +86,7 @@ def document(task: Task, record: Record) -> dict[str, str]:
     inputs = json.dumps(record.inputs, ensure_ascii=False, sort_keys=True)
     doc = {
         "id": record.id,
-        "cluster": record.cluster,
+        "cluster": task.cluster(record),
         "instruction": record.instruction,
         "inputs": inputs,
         "outputs": record.outputs,

@@ -32,14 +32,15 @@ _SHAPES: dict[str, tuple[type, str]] = {
 @dataclass(frozen=True)
 class Record:
     """One item of a task. `outputs` is empty when the item has no answer, and JSON text when the answer is
-    a list or an object; `where` is its file and line; `meta` is all of the record's own.
+    a list or an object; `cluster` is the fact that it is about, None when it names none; `where` is its file
+    and line; `meta` is all of the record's own.
     """
 
     instruction: str
     inputs: str | dict[str, str]
     outputs: str
     id: str
-    cluster: str
+    cluster: str | None
     where: str
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -176,39 +177,46 @@ def parse(value: Any, where: str, shape: AnswerShape = "text") -> Record:
     for name in _FIELDS:
         if name not in value:
             raise EvalError(f"{where}: field `{name}` is missing; a record has {', '.join(_FIELDS)}")
-    if not isinstance(value["instruction"], str):
-        raise EvalError(
-            f"{where}: field `instruction` is {type(value['instruction']).__name__}, expected text"
-        )
-    meta, inputs = value["meta"], value["inputs"]
+    instruction, meta = value["instruction"], value["meta"]
+    if not isinstance(instruction, str):
+        raise EvalError(f"{where}: field `instruction` is {type(instruction).__name__}, expected text")
+    if not instruction.strip():
+        raise EvalError(f"{where}: field `instruction` is empty; it is what a model is asked")
     record_id = _id(meta, where)
     outputs = _answer(value["outputs"], shape, where)
-    if isinstance(inputs, dict):
-        inputs = {
-            str(name): item if isinstance(item, str) else json.dumps(item) for name, item in inputs.items()
-        }
-    elif not isinstance(inputs, str):
+    cluster = None if meta.get("cluster") is None else _name(meta, "cluster", where)
+    return Record(instruction, _inputs(value["inputs"], where), outputs, record_id, cluster, where, meta)
+
+
+def _inputs(inputs: Any, where: str) -> str | dict[str, str]:
+    """Text, or an object of texts: a number becomes text, and a field that is null is absent."""
+    if isinstance(inputs, str):
+        return inputs
+    if not isinstance(inputs, dict):
         raise EvalError(f"{where}: field `inputs` is {type(inputs).__name__}, expected an object or text")
-    cluster = meta.get("cluster")
-    return Record(
-        value["instruction"],
-        inputs,
-        outputs,
-        record_id,
-        record_id if cluster is None else str(cluster),
-        where,
-        meta,
-    )
+    for name, value in inputs.items():
+        if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+            found = type(value).__name__
+            raise EvalError(f"{where}: field `inputs.{name}` is {found}, expected text or a number")
+    return {name: str(value) for name, value in inputs.items() if value is not None}
 
 
 def _id(meta: Any, where: str) -> str:
     """`meta.id`, or the places of a turn in its dialogue where a record has no other id."""
     if isinstance(meta, dict):
         if meta.get("id") is not None:
-            return str(meta["id"])
+            return _name(meta, "id", where)
         if meta.get("dialog_id") is not None and meta.get("question_id") is not None:
-            return f"{meta['dialog_id']}:{meta['question_id']}"
+            return f"{_name(meta, 'dialog_id', where)}:{_name(meta, 'question_id', where)}"
     raise EvalError(f"{where}: field `meta.id` is missing; every record needs an id")
+
+
+def _name(meta: Mapping[str, Any], key: str, where: str) -> str:
+    """Text or a whole number by which something is called, as text."""
+    value = meta[key]
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise EvalError(f"{where}: field `meta.{key}` is {value!r:.40}, expected text or a whole number")
+    return str(value)
 
 
 def _answer(outputs: Any, shape: AnswerShape, where: str) -> str:

@@ -39,7 +39,8 @@ class Results:
         for row, given in zip(rows, self.answers[task.name], strict=True):
             value = _value(task, row, given) if row.record.outputs else None
             if value is not None:
-                self.items.append(Item(task.name, row.doc_hash, row.prompt_hash, row.record.cluster, *value))
+                cluster = task.cluster(row.record)
+                self.items.append(Item(task.name, row.doc_hash, row.prompt_hash, cluster, *value))
         self.cut[task.name] = cut
 
 

@@ -73,7 +73,7 @@ def _task(task: Task, results: Results, outcomes: score.Outcomes) -> dict[str, A
         entry |= _mean(items)
     else:  # programs and classifiers judge items later than the harness
         entry |= {"metric": "+".join(task.spec["metrics"]), "value": own["score"], "ci": own["score_ci"]}
-        entry |= {"n": len(outputs), "clusters": len({record.cluster for record in task.scored})}
+        entry |= {"n": len(outputs), "clusters": len({task.cluster(record) for record in task.scored})}
     return {
         **entry,
         **own,

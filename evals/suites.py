@@ -8,12 +8,12 @@ evals/tasks/mera. A task that neither describes is refused by name, never guesse
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from evals import index
 from evals import shots as shots_of
 from evals import tasks as declarations
 from evals.errors import EvalError
@@ -23,7 +23,6 @@ from evals.records import Layout, Record, check, is_record
 from evals.sources import HUB, Split, digest, folder_splits, hub_splits
 
 _LAYOUT = tuple(place.name for place in fields(Layout))
-METRICS = {"choice": "acc", "generate": "exact_match"}
 Mode = Literal["choice", "generate"]
 
 
@@ -68,7 +67,7 @@ class Task:
     @property
     def metric(self) -> str:
         """The metric of its kind: `acc` or `exact_match`."""
-        return METRICS[self.kind]
+        return index.METRICS[self.kind]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -84,6 +83,25 @@ class Task:
     def before(self, record: Record) -> tuple[Record, ...]:
         """The shots shown before an item."""
         return self.shots if self.shown is None else self.shown[record.id]
+
+    def turn(self, record: Record) -> str:
+        """The turn of a tested item; of a dialogue the prompt before its context is known.
+
+        Raises `EvalError` when the item lacks a field that its template names.
+        """
+        if self.spec.get("dialogue"):
+            return dialogue.template(record)
+        return self.layout.later_turn(record) if self.framed else self.layout.full(record)
+
+    def cluster(self, record: Record) -> str:
+        """What the result on `record` shares with others: its dialogue, the fact that it names, or nothing.
+
+        An id means nothing outside its task, so the task's name stands before it; a fact may be asked about
+        by several tasks.
+        """
+        if self.spec.get("dialogue"):
+            return f"{self.name}:{dialogue.dialogue(record)}"
+        return f"{self.name}:{record.id}" if record.cluster is None else record.cluster
 
     @property
     def framed(self) -> bool:
@@ -182,9 +200,9 @@ def _load_folder(folder: Path, settings: Settings) -> Suite:
     for pair_file in sorted({found for name in PAIR_FILES for found in folder.glob(name)}):
         suite.pairs += read_pairs(pair_file, settings.pairs_per_phenomenon)
         suite.digests[pair_file.name] = digest(pair_file)
-    splits = folder_splits(folder)
+    entries, splits = index.read(folder), folder_splits(folder)
     for name, (test, train) in splits.items():
-        task = _describe(name, folder, settings.mode)
+        task = _describe(name, entries.get(name), settings.mode)
         if task is not None and test.refused:
             suite.refused[name] = test.refused
         elif task is not None:
@@ -194,7 +212,7 @@ def _load_folder(folder: Path, settings: Settings) -> Suite:
             suite.refused[name] = f"{known} says whether its answers are chosen or written"
         else:
             suite.ignored.append(f"{name}.jsonl")
-    for name in sorted(_index(folder).keys() - splits.keys()):
+    for name in sorted(entries.keys() - splits.keys()):
         suite.refused[name] = f"{folder.name}/index.json names it, but its test.jsonl is missing"
     return suite
 
@@ -208,42 +226,19 @@ def _load_hub(dataset: str, settings: Settings) -> Suite:
     return suite
 
 
-def _index(folder: Path) -> dict[str, Any]:
-    path = folder / "index.json"
-    if not path.is_file():
-        return {}
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EvalError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(index, dict):
-        raise EvalError(f"{path}: expected an object of tasks, found {type(index).__name__}")
-    return index
-
-
-def _describe(name: str, folder: Path, mode: Mode) -> Task | None:
+def _describe(name: str, entry: index.Entry | None, mode: Mode) -> Task | None:
     """The task without its records, from the folder's index or from evals/tasks; None if neither has it."""
-    entry = _index(folder).get(name)
-    if entry is not None:
-        where = f"{folder}/index.json: task `{name}`"
-        for key in ("language", "type"):
-            if key not in entry:
-                raise EvalError(f"{where}: key `{key}` is missing")
-        template, choices = declarations.template(entry["type"]), entry.get("choices")
-        if (entry["type"] == "choice") != bool(choices):
-            raise EvalError(f"{where}: a choice task needs `choices`, a generate task has none")
-        options = entry.get("options")
-        if options is not None and len(options) != len(choices or ()):
-            raise EvalError(f"{where}: `options` must name one field of inputs for each of `choices`")
-        if entry.get("metric", METRICS[entry["type"]]) != METRICS[entry["type"]]:
-            raise EvalError(f"{where}: metric `{entry['metric']}` is not built for type {entry['type']}")
-        task = _task(name, entry["language"], template, choices)
-        return replace(task, options=tuple(options) if options else None)
-    return None if declarations.declaration(name) is None else describe(name, mode)
+    if entry is None:
+        return None if declarations.declaration(name) is None else describe(name, mode)
+    task = _task(name, entry.language, declarations.template(entry.type), entry.choices)
+    return replace(task, options=tuple(entry.options) if entry.options else None)
 
 
 def describe(name: str, mode: Mode = "choice") -> Task:
-    """A task of evals/tasks/mera without its records, or in the mode `generate` its twin."""
+    """A task of evals/tasks/mera without its records, or in the mode `generate` its twin.
+
+    Raises `EvalError` when none is declared under this name.
+    """
     twin = name + declarations.TWIN
     if mode == "generate" and declarations.declaration(twin) is not None:
         name = twin
@@ -279,7 +274,7 @@ def _with_records(task: Task, test: Split, train: Split | None, settings: Settin
     if task.spec.get("dialogue"):
         turns = dialogue.ordered(records, test.label)[: settings.limit]
         unanswered = sum(not record.outputs for record in turns)
-        return replace(task, test=tuple(turns), unanswered=unanswered)
+        return _asked(replace(task, test=tuple(turns), unanswered=unanswered))
     answered = [record for record in records if record.outputs]
     unanswered = len(records) - len(answered)
     items = records if settings.ask_unanswered else answered
@@ -296,7 +291,21 @@ def _with_records(task: Task, test: Split, train: Split | None, settings: Settin
         )
     _check_records(task, shown.shots)
     test_records = shown.scored[: settings.limit]
-    return replace(task, test=test_records, shots=shown.fixed, shown=shown.by_item, unanswered=unanswered)
+    return _asked(
+        replace(task, test=test_records, shots=shown.fixed, shown=shown.by_item, unanswered=unanswered)
+    )
+
+
+def _asked(task: Task) -> Task:
+    """`task`, when every item and shot of it can be asked: places are filled, and something remains."""
+    for record in task.test:
+        if not task.turn(record).strip():
+            raise EvalError(f"{record.where}: the prompt is empty; mend `instruction` or `inputs`")
+        task.continuations(record)
+    for shot in {shot.where: shot for record in task.test for shot in task.before(record)}.values():
+        task.layout.first_shot(shot)
+        task.continuations(shot)
+    return task
 
 
 def _rule(task: Task, settings: Settings) -> shots_of.Rule:
@@ -312,14 +321,17 @@ def _rule(task: Task, settings: Settings) -> shots_of.Rule:
 def _check_records(task: Task, records: Sequence[Record]) -> None:
     """Meta fields that the task reads are there, and answers are among its choices."""
     allowed: Sequence[str] = task.choices or task.spec.get("choices") or ()
-    free = not allowed or "gold_outside_choices" in task.spec or task.spec.get("answer", "text") != "text"
+    free = not allowed or task.spec.get("answer", "text") != "text"
+    numbers = "gold_outside_choices" in task.spec  # beyond the choices: LCS, of 10 and more
     for record in records:
         for name in task.spec.get("meta", ()):
             if record.meta.get(name) is None:
                 raise EvalError(
                     f"{record.where}: field `meta.{name}` is missing; task `{task.name}` needs it"
                 )
-        if not free and record.outputs and record.outputs not in allowed:
+        if free or not record.outputs or (numbers and record.outputs.isdecimal()):
+            continue
+        if record.outputs not in allowed:
             raise EvalError(
                 f"{record.where}: answer `{record.outputs}` is not among the choices of task"
                 f" `{task.name}` ({', '.join(allowed)}); mend `outputs`"

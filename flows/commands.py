@@ -133,8 +133,8 @@ def submission(arguments: Namespace) -> int:
     if arguments.action == "write":
         print("\n".join(zips.write(arguments.cell, arguments.zip)))
         return 0
-    found = zips.faults(arguments.zip, arguments.items)
-    print("\n".join(found) or f"{arguments.zip}: no fault")
+    found, notes = zips.check(arguments.zip, arguments.items)
+    print("\n".join([*notes, *(found or [f"{arguments.zip}: no fault"])]))
     return 1 if found else 0
 
 

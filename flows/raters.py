@@ -27,7 +27,7 @@ def export(params: Params, cell: str, folder: Path) -> str:
     from stages.judge import tables
 
     if cell not in params.candidates:
-        raise UserError(f"raters: no cell `{cell}`; params.yaml declares {', '.join(params.candidates)}")
+        raise UserError(f"no cell `{cell}`; params.yaml declares {', '.join(params.candidates)}")
     ours, theirs = (
         tables.read_answers(OUT / "evaluate" / name / "answers.parquet", params.judge.pairs)
         for name in (cell, "champion")

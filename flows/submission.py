@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evals.mera import submission
+from evals.records import Record
 from stages.common.atomic import atomic_file, read_json
 from stages.common.errors import UserError
 from stages.common.params import load
@@ -38,16 +40,40 @@ def write(cell: str, target: Path) -> list[str]:
     ]
 
 
-def faults(path: Path, items: bool) -> list[str]:
-    """What the server could not read, one line each; with `items` also which items of `evaluate.suites` lack
-    an answer or are unknown.
-    """
-    expected = None
-    if items:
-        from evals import suites
-        from stages.common.suites import places
+def check(path: Path, items: bool) -> tuple[list[str], list[str]]:
+    """What the server could not read, and notes on what was not compared; one line each.
 
-        block = load().evaluate
-        suite = suites.load(places(block.suites, OUT / "corpus"), block.shots, ask_unanswered=True)
-        expected = {task.spec["title"]: task.test for task in suite.tasks if task.declared}
-    return [f"{fault.kind}: {fault.message}" for fault in submission.validate(path, expected)]
+    With `items` also which items of `evaluate.suites` lack an answer or are unknown. Raises `UserError` when
+    these hold no task of MERA at all.
+    """
+    expected, notes = _items() if items else ({}, [])
+    return [f"{fault.kind}: {fault.message}" for fault in submission.validate(path, expected)], notes
+
+
+def _items() -> tuple[Mapping[str, Sequence[Record]], list[str]]:
+    """MERA's name -> its items in `evaluate.suites`, and a note on every task that has none there.
+
+    All items: the server counts those that `evaluate.limit` leaves out as wrong.
+    """
+    from evals import suites
+    from stages.common.suites import places
+
+    block = load().evaluate
+    suite = suites.load(
+        places(block.suites, OUT / "corpus"),
+        block.shots,
+        mode=block.mode,
+        draw=block.draw,
+        ask_unanswered=True,
+    )
+    expected = {task.spec["title"]: task.test for task in suite.tasks if task.declared}
+    if not expected:
+        raise UserError(
+            "`evaluate.suites` holds no task of MERA, so --items has nothing to compare; name its data there"
+        )
+    refused = {name.lower(): why for name, why in suite.refused.items()}
+    return expected, [
+        f"not compared: {title}: {refused.get(name, 'not in evaluate.suites')}"
+        for title, name in submission.titles().items()
+        if title not in expected
+    ]

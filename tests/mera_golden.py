@@ -161,7 +161,7 @@ def _nesting(
 
 def _withheld(outputs: str, prediction: str) -> dict[str, float]:
     """MERA's harness gives 0 to an answer that is withheld; here such a record is never scored at all."""
-    record = {"instruction": "", "inputs": "", "outputs": outputs, "meta": {"id": 1}}
+    record = {"instruction": "?", "inputs": "", "outputs": outputs, "meta": {"id": 1}}
     assert not parse(record, "f:1").outputs and prediction == ""
     return {"em": 0, "f1": 0}
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from evals.gate import words
-from evals.gate.policy import BPC, FAIL, NOT_ENOUGH, PASS, Budget, Check, Floor, Policy
+from evals.gate.policy import BPC, FAIL, NOT_ENOUGH, PASS, Budget, Check, Floor, Policy, Verdict
 from evals.gate.tables import Evaluation, MissingError, rows_of
 from evals.stats import intervals
 
@@ -119,40 +120,75 @@ def _licences(lineage: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
             yield f"subset {subset}", licence
 
 
-def check_contamination(model: Evaluation, found: Mapping[str, Any] | None, limit: float) -> Check:
-    """Of the items of every task that was scored, at most the share `limit` may stand in training text.
+def check_contamination(model: Evaluation, found: Mapping[str, Any] | None, policy: Policy) -> Check:
+    """Of the items of every scored task that can be looked for, at most `policy.max_contamination` may stand
+    in training text; at most `policy.max_too_short` may be too short to be looked for.
 
-    `found` is contamination.json: {ngram, tasks: {task: {items, contaminated}}}, None when there is none.
+    `found` is contamination.json: {ngram, tasks: {task: {items, contaminated, too_short}}}, None when there
+    is none.
     """
-    name = "max_contamination"
+    limit = float(policy.max_contamination or 0)
     tasks = sorted({task for task in model.items["task"] if not task.startswith(BPC)})
     counts = (found or {}).get("tasks")
     if not isinstance(counts, Mapping):
-        return Check(name, None, "contamination", limit, FAIL, f"contamination was not looked for; {CLOSED}")
-    shares = {task: _share(counts.get(task)) for task in tasks}
-    unknown = [task for task, share in shares.items() if share is None]
-    if unknown or not shares:
-        text = f"contamination of {_several(unknown) or 'any task'} is missing; {CLOSED}"
-        return Check(name, None, "contamination", limit, FAIL, text)
-    known = {task: share for task, share in shares.items() if share is not None}
-    over = [task for task, share in known.items() if share > limit]
-    worst = max(known, key=lambda task: known[task])
+        return _contamination(limit, FAIL, f"contamination was not looked for; {CLOSED}")
+    looked = {task: _looked(counts.get(task)) for task in tasks}
+    missing = [task for task, one in looked.items() if one is None]
+    if missing or not looked:
+        return _contamination(
+            limit, FAIL, f"contamination of {_several(missing) or 'any task'} is missing; {CLOSED}"
+        )
+    known = {task: one for task, one in looked.items() if one is not None}
+    told = _several([one.words(task) for task, one in sorted(known.items(), key=_most_unknown) if one.short])
+    over = [task for task, one in known.items() if one.share > limit]
+    unseen = [task for task, one in known.items() if one.short > policy.max_too_short * one.items]
+    worst = max((one.share for one in known.values()), default=0.0)
     ngram = f"{(found or {}).get('ngram')}-grams"
     if over:
-        told = _several([f"{task} ({100 * known[task]:.1f} % of its items)" for task in over])
-        text = f"training text holds {ngram} of {told}; at most {100 * limit:g} % is allowed"
+        bad = _several([f"{task} ({100 * known[task].share:.1f} % of its items)" for task in over])
+        text = f"training text holds {ngram} of {bad}; at most {100 * limit:g} % is allowed"
     else:
-        most = f"at most {100 * known[worst]:.1f} % of the items of any of {len(known)} tasks"
+        most = f"at most {100 * worst:.1f} % of the items of any of {len(known)} tasks"
         text = f"training text holds {ngram} of {most}; {100 * limit:g} % is allowed"
-    verdict = FAIL if over else PASS
-    return Check(name, None, "contamination", limit, verdict, text, limit - known[worst])
+    if told:
+        text += f"; too short to tell: {told}"
+    if unseen:
+        most = f"more than {100 * policy.max_too_short:g} % (max_too_short)"
+        text += f"; {_several(unseen)}: {most} cannot be judged, which closes the gate"
+    return _contamination(limit, FAIL if over or unseen else PASS, text, limit - worst)
 
 
-def _share(counts: Any) -> float | None:
+def _contamination(limit: float, verdict: Verdict, text: str, spare: float | None = None) -> Check:
+    return Check("max_contamination", None, "contamination", limit, verdict, text, spare)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """Items of a task, those that stand in training text, and those that are too short to tell."""
+
+    items: float
+    contaminated: float
+    short: float
+
+    @property
+    def share(self) -> float:
+        """Contaminated ones, of those that can be looked for."""
+        return self.contaminated / max(self.items - self.short, 1.0)
+
+    def words(self, task: str) -> str:
+        return f"{self.short:g} of {self.items:g} items of {task}"
+
+
+def _most_unknown(named: tuple[str, _Looked]) -> float:
+    return -named[1].short / named[1].items
+
+
+def _looked(counts: Any) -> _Looked | None:
+    """None where a number is missing, or there is no item."""
     if not isinstance(counts, Mapping):
         return None
-    items, bad = _number(counts.get("items")), _number(counts.get("contaminated"))
-    return None if not items or bad is None else bad / items
+    items, bad, short = (_number(counts.get(key)) for key in ("items", "contaminated", "too_short"))
+    return None if not items or bad is None or short is None else _Looked(items, bad, short)
 
 
 def _several(names: list[str]) -> str:

@@ -18,7 +18,7 @@ from evals.gate.judged import Vote, check_judge
 from evals.gate.policy import FAIL, PASS, Check, Policy, Rule, worst
 from evals.gate.rules import check, total_of
 from evals.gate.slices import check_slices
-from evals.gate.tables import Evaluation
+from evals.gate.tables import Evaluation, single
 
 SCHEMA = 2
 CHAMPION = "champion"
@@ -64,6 +64,8 @@ def _judged(
     checks, notes = _checks(entry, entries, champion, policy, reference), []
     if not entry.vote.votes:
         notes.append(f"the judge does not vote: {entry.vote.reason}")
+    if alone := single(entry.evaluation):
+        notes.append(f"the total is without {', '.join(alone)}: one cluster, so its spread is not known")
     if entry.evaluation.digest == champion.digest:
         notes.append("it is already the champion, weight for weight")
     others = {CHAMPION: champion} | ({entry.parent: entries[entry.parent].evaluation} if entry.parent else {})
@@ -131,9 +133,7 @@ def _limits(entry: Entry, policy: Policy, reference: Reference) -> list[Check]:
     if policy.licences is not None:
         checks.append(check_licences(entry.lineage, policy.licences))
     if policy.max_contamination is not None:
-        checks.append(
-            check_contamination(entry.evaluation, reference.contamination, policy.max_contamination)
-        )
+        checks.append(check_contamination(entry.evaluation, reference.contamination, policy))
     return checks
 
 

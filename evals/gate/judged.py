@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from evals.errors import EvalError
-from evals.gate import words
-from evals.gate.policy import FAIL, Check, Policy
+from evals.gate import plan, words
+from evals.gate.policy import FAIL, Check, Policy, Rule
 from evals.gate.rules import verdict_of
 from evals.judge import winrate
 from evals.judge.winrate import Evidence
@@ -41,6 +42,7 @@ def check_judge(vote: Vote, policy: Policy) -> Check:
     )
     verdict = verdict_of(difference, policy.judge_margin, policy.min_clusters)
     text = words.preference(difference, verdict, policy)
+    planned = _plan(vote.evidence, found, difference, policy)
     ways = {
         "anytime": "corrected for its errors, at whatever pair it stopped",
         "prediction-powered": "combined with the labels of people",
@@ -54,4 +56,20 @@ def check_judge(vote: Vote, policy: Policy) -> Check:
         difference.lower,
         difference.n,
         difference.clusters,
+        power=planned.as_json() if planned else None,
+        plan=words.sight(Rule("preference", policy.judge_margin), difference, planned) if planned else None,
     )
+
+
+def _plan(
+    evidence: Evidence, found: winrate.Rate, difference: Difference, policy: Policy
+) -> plan.Plan | None:
+    """What this many pairs can see; None where judging stops by itself."""
+    if found.method == "anytime" or difference.clusters < 2:
+        return None
+    spread = difference.se * math.sqrt(difference.clusters)
+    if found.method == "corrected":
+        better, worse = ([item.verdict for item in evidence.known if item.truth == side] for side in (1, 0))
+        lead_C = winrate.cluster_means(evidence.preferences, evidence.clusters)
+        spread = float(lead_C.std(ddof=1)) / (sum(better) / len(better) - sum(worse) / len(worse))
+    return plan.of_rate(difference, spread, policy.judge_margin, policy.alpha, policy.least_clusters)

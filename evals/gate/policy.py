@@ -88,7 +88,7 @@ class Policy:
     """The block `gate` of params.yaml. `seed` is the bootstrap's; `alpha` is one-sided, for every rule.
 
     `against_anchor` has rules by the name of a fixed model. None as `licences` or `max_contamination` asks
-    for no check.
+    for no check; `max_too_short` is the share of a task's items that may be too short for the latter.
     """
 
     against_champion: tuple[Rule, ...]
@@ -106,6 +106,7 @@ class Policy:
     budgets: tuple[Budget, ...] = ()
     licences: tuple[str, ...] | None = None
     max_contamination: float | None = None
+    max_too_short: float = 0.5
 
     @property
     def least_clusters(self) -> int:

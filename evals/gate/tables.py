@@ -106,7 +106,8 @@ def bits_and_characters(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_of(model: Evaluation, metric: str) -> pd.DataFrame:
-    """The rows of one model that `metric` is made of, each repeated document numbered (`copy`).
+    """The rows of one model that `metric` is made of, each repeated document numbered (`copy`). The total is
+    without tasks that are one cluster alone (see `single`).
 
     Raises `MissingError` when there are none or a value is not finite, `EvalError` when a task has two
     metrics or a share lies outside 0..1.
@@ -115,7 +116,10 @@ def rows_of(model: Evaluation, metric: str) -> pd.DataFrame:
 
     items = model.items
     bpc = items["task"].str.startswith(BPC)
-    rows = items[~bpc] if metric == TOTAL else items[items["task"] == metric]
+    if metric == TOTAL:
+        rows = items[~bpc & ~items["task"].isin(single(model))]
+    else:
+        rows = items[items["task"] == metric]
     if rows.empty:
         raise MissingError(f"{metric} of {model.name} is missing: it has no items")
     bad = int((~np.isfinite(rows["value"].to_numpy(dtype=float))).sum())
@@ -135,6 +139,15 @@ def rows_of(model: Evaluation, metric: str) -> pd.DataFrame:
         raise EvalError(f"items of {model.name}: task {wrong} has values outside 0..1; evaluate it again")
     rows = rows.sort_values(["task", "doc_hash", "metric", "prompt_hash"], kind="stable")
     return rows.assign(copy=rows.groupby(["task", "doc_hash", "metric"]).cumcount())[[*COLUMNS, "copy"]]
+
+
+def single(model: Evaluation) -> list[str]:
+    """Tasks whose items all hang together, such as the turns of one dialogue: nothing tells their spread, so
+    a total with them could not be judged. None where no task has more.
+    """
+    items = model.items
+    clusters = items[~items["task"].str.startswith(BPC)].groupby("task")["cluster"].nunique()
+    return sorted(clusters.index[clusters == 1]) if (clusters > 1).any() else []
 
 
 def _same_tasks(name: str, ours: pd.DataFrame, other: str, theirs: pd.DataFrame) -> None:

@@ -82,6 +82,8 @@ class Cache:
     ) -> None:
         """Keep a finished call: shares of its labels (None for an unparsable verdict), words, what was sent
         (as it left, personal data redacted) and time.
+
+        Raises `EvalError` when it cannot be written whole.
         """
         line = {
             "judge": judge,

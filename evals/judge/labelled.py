@@ -4,7 +4,8 @@ Two forms of file, `.jsonl` or `.jsonl.gz`:
 
 - our own, as `gorn raters import` writes it: {id, cluster, question, ours, theirs, reference, votes: {rater:
   ours | theirs | tie}}. `ours` and `theirs` are texts, so that a judge can be asked about them at any time.
-- LLMBar's (2310.07641): {id, input, output_1, output_2, label: 1 | 2}, one vote of a rater called `gold`.
+- LLMBar's (2310.07641): {id, input, output_1, output_2, label: 1 | 2}, one vote of a rater called `gold`. One
+  of its 1,200 pairs has two equal answers; in our own form such a pair is refused.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def labels_of(known: Sequence[Labelled], pairs: Sequence[Pair]) -> list[float | 
     by_texts: dict[tuple[str, str, str], float] = {}
     for item in known:
         for way in (item, item.turned()):
-            by_texts[way.texts] = VALUE[way.truth]
+            _, ours, theirs = way.texts
+            by_texts[way.texts] = VALUE["tie" if ours == theirs else way.truth]
     return [by_texts.get(_texts(pair)) for pair in pairs]
 
 
@@ -106,7 +108,7 @@ def _read(value: Any, where: str) -> Labelled:
         raise EvalError(f"{where}: expected an object with the fields {', '.join(_OWN)}")
     if "output_1" in value:
         _fields(value, _LLMBAR, where)
-        if value["label"] not in (1, 2):
+        if value["label"] not in (1, 2) or isinstance(value["label"], bool):
             raise EvalError(f"{where}: `label` is {value['label']!r}; it must be 1 or 2")
         # Many of its pairs share an instruction.
         cluster = hashlib.sha256(value["input"].encode()).hexdigest()[:16]
@@ -118,6 +120,8 @@ def _read(value: Any, where: str) -> Labelled:
     if not isinstance(votes, dict) or not votes or not all(vote in allowed for vote in votes.values()):
         raise EvalError(f"{where}: `votes` must map one rater or more to {', '.join(allowed)}")
     texts = {name: value[name] for name in _OWN[:5]}
+    if tidy(texts["ours"]) == tidy(texts["theirs"]):
+        raise EvalError(f"{where}: the two answers are equal, so no label can be right; remove the pair")
     return Labelled(Pair(**texts, reference=value.get("reference")), tuple(sorted(votes.items())))
 
 

@@ -7,6 +7,7 @@ Intervals of metrics that are no means (macro-F1, USE's grade) come from the Bay
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -54,15 +55,29 @@ def describe(task: Task, answers: Sequence[Answer], outcomes: Outcomes) -> dict[
     """
     pairs = _pairs(task, answers)
     main = statistics(task, pairs, outcomes)
-    draws = bootstrap(main, [record.cluster for record, _ in pairs])
     ones = np.ones(len(pairs))
     values = {name: float(statistic(ones)) for name, statistic in main.items()}
+    score = sum(values.values()) / len(values)
+    error, interval = _spread(score, main, [task.cluster(record) for record, _ in pairs])
     return {
-        "score": sum(values.values()) / len(values),
-        "score_se": float(draws.std()),
-        "score_ci": [float(bound) for bound in np.quantile(draws, [0.025, 0.975])],
+        "score": score,
+        "score_se": error,
+        "score_ci": interval,
         "metrics": values | _parts(task, pairs),
     }
+
+
+def _spread(
+    score: float, main: Mapping[str, Statistic], clusters: Sequence[str]
+) -> tuple[float, list[float]]:
+    """Standard error and 95 % interval. Of one cluster alone, a dialogue, nothing tells the spread: it is the
+    greatest that a value between 0 and 1 with this mean can have (Bhatia and Davis 2000, American
+    Mathematical Monthly 107:353-357).
+    """
+    if len(set(clusters)) == 1:
+        return math.sqrt(max(0.0, score * (1 - score))), [0.0, 1.0]
+    draws = bootstrap(main, clusters)
+    return float(draws.std()), [float(bound) for bound in np.quantile(draws, [0.025, 0.975])]
 
 
 def _pairs(task: Task, answers: Sequence[Answer]) -> list[tuple[Record, Answer]]:

@@ -19,11 +19,14 @@ from typing import Any
 from evals import tasks as declarations
 from evals.errors import EvalError
 from evals.items import Answer
+from evals.mera import answers as read_as
 from evals.mera.metrics import LABELS
 from evals.records import Record
 from evals.suites import Task
 
 SPLIT = "test"
+# What names an item of these tasks; of all others `id` does.
+_NAMED = {"USE": ("id", "id_task", "variant"), "ruTiE": ("dialog_id", "question_id")}
 # The first moment that a zip can name: equal answers give equal bytes.
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 # What every sample of a program gave: task -> id -> samples -> tests.
@@ -75,9 +78,7 @@ def _in_order(task: Task, answers: Sequence[Answer]) -> list[tuple[Record, Answe
 
 
 def _row(task: Task, record: Record, answer: Answer, results: Results) -> dict[str, Any]:
-    named = {"use": ("id", "id_task", "variant"), "rutie": ("dialog_id", "question_id")}
-    keys = named.get(_base(task.name), ("id",))
-    meta = {key: record.meta[key] for key in keys}
+    meta = {key: record.meta[key] for key in _names(task.spec["title"])}
     if task.spec.get("answer") == "labels":
         return {"outputs": dict.fromkeys(LABELS, answer.text), "meta": meta}
     if task.spec.get("code"):
@@ -85,8 +86,8 @@ def _row(task: Task, record: Record, answer: Answer, results: Results) -> dict[s
     return {"outputs": answer.text, "meta": meta}
 
 
-def _base(name: str) -> str:
-    return name.lower().removesuffix(declarations.TWIN)
+def _names(title: str) -> tuple[str, ...]:
+    return _NAMED.get(title, ("id",))
 
 
 def _log(given: Sequence[tuple[Record, Answer]]) -> list[dict[str, Any]]:
@@ -114,7 +115,7 @@ def titles() -> dict[str, str]:
 def validate(path: Path, expected: Mapping[str, Sequence[Record]] | None = None) -> list[Fault]:
     """Everything that is wrong with a submission; empty when the server could score all of it.
 
-    `expected`: MERA's name -> the items that must be answered; without it ids are not compared.
+    `expected`: MERA's name -> the items that must be answered; ids of other tasks are not compared.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -123,8 +124,12 @@ def validate(path: Path, expected: Mapping[str, Sequence[Record]] | None = None)
         return [Fault("unreadable_zip", "", f"{path}: not readable as a zip archive ({error})")]
     faults = []
     for title in titles():
-        faults += _file_faults(title, files, None if expected is None else expected.get(title))
-    return faults
+        faults += _file_faults(title, files, (expected or {}).get(title))
+    return faults + [
+        Fault("unknown_file", "", f"{name}: no task of MERA is called so; remove it")
+        for name in sorted(files.keys() - {f"{title}.json" for title in titles()})
+        if Path(name).stem not in titles() or f"{Path(name).stem}.json" in files
+    ]
 
 
 def _file_faults(title: str, files: Mapping[str, bytes], expected: Sequence[Record] | None) -> list[Fault]:
@@ -148,6 +153,8 @@ def content_faults(title: str, value: Any, expected: Sequence[Record] | None = N
     if not isinstance(rows, list):
         named = ", ".join(value["data"]) or "none"
         return [Fault("no_split", title, f"{title}.json: `data` has no list `{SPLIT}` (it has {named})")]
+    if not rows:
+        return [Fault("empty_split", title, f"{title}.json: `data.{SPLIT}` holds no document")]
     faults: list[Fault] = []
     found: dict[str, int] = {}
     for number, row in enumerate(rows):
@@ -174,8 +181,8 @@ def _row_faults(title: str, number: int, row: Any, found: dict[str, int]) -> lis
         return [*faults, Fault("no_meta_field_for_doc", title, f"{where} has no object `meta`")]
     key = _key(title, row["meta"])
     if key is None:
-        named = "`dialog_id` and `question_id`" if title == "ruTiE" else "`id`"
-        return [*faults, Fault("no_id_field_for_doc", title, f"{where}: `meta` has no {named}")]
+        lacking = next(name for name in _names(title) if row["meta"].get(name) is None)
+        return [*faults, Fault("no_id_field_for_doc", title, f"{where}: `meta` has no `{lacking}`")]
     if key in found:
         faults.append(Fault("duplicate_id", title, f"{where} answers item {key} again (first {found[key]})"))
     found.setdefault(key, number)
@@ -183,35 +190,44 @@ def _row_faults(title: str, number: int, row: Any, found: dict[str, int]) -> lis
 
 
 def _key(title: str, meta: Mapping[str, Any]) -> str | None:
-    names = ("dialog_id", "question_id") if title == "ruTiE" else ("id",)
-    values = [meta.get(name) for name in names]
+    values = [meta.get(name) for name in _names(title)]
     return None if None in values else ":".join(map(str, values))
 
 
 def _output_fault(title: str, outputs: Any) -> tuple[str, str] | None:
     """(kind, words) when the server could not read an answer."""
-    shape = (declarations.declaration(titles()[title]) or {})["metadata"].get("answer", "text")
+    config = declarations.declaration(titles()[title]) or {}
+    spec = config["metadata"]
+    shape = spec.get("answer", "text")
     expected = {"text": str, "labels": dict, "list": list}[shape]
     if not isinstance(outputs, expected):
         given = type(outputs).__name__
         return "doc_output_type_error", f"`outputs` is {given}, expected {expected.__name__}"
+    wrong = None
     if shape == "labels" and not (
-        outputs.keys() == set(LABELS) and all(_is_number(value) for value in outputs.values())
+        outputs.keys() == set(LABELS) and all(_is_choice(spec, text) for text in outputs.values())
     ):
-        return "doc_parse_output_error", f"`outputs` needs one number for each of {', '.join(LABELS)}"
-    if shape == "list" and not (len(outputs) == 1 and _is_samples(outputs[0])):
-        return "doc_parse_output_error", "`outputs` must hold ONE list, of one list of results per sample"
-    return None
+        wrong = f"`outputs` needs one digit for each of {', '.join(LABELS)}"
+    elif shape == "list" and not (len(outputs) == 1 and _is_samples(outputs[0], config["repeats"])):
+        wrong = f"`outputs` must hold ONE list, of {config['repeats']} lists of results, one per sample"
+    elif shape == "text" and "twin" in spec and not _is_choice(spec, outputs):
+        wrong = f"`outputs` is {outputs[:20]!r}, no answer that this task can have"
+    return None if wrong is None else ("doc_parse_output_error", wrong)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, str) and value.removeprefix("-").isdecimal()
+def _is_choice(spec: Mapping[str, Any], text: Any) -> bool:
+    """Whether a choice task, or the filter of its generative twin, could give this answer."""
+    if not isinstance(text, str):
+        return False
+    if "gold_outside_choices" in spec and text.isdecimal():
+        return True
+    return text in (read_as.NO_MATCH, read_as.choice(spec["twin"], text))
 
 
-def _is_samples(value: Any) -> bool:
+def _is_samples(value: Any, count: int) -> bool:
     return (
         isinstance(value, list)
-        and bool(value)
+        and len(value) == count
         and all(isinstance(sample, list) for sample in value)
         and all(text is None or isinstance(text, str) for sample in value for text in sample)
     )

@@ -156,7 +156,10 @@ def least_items(margin: float, alpha: float = 0.05) -> int:
 
 
 def wilson(right: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Newcombe 1998, Statistics in Medicine 17:857-872, method 3)."""
+    """Wilson's score interval of a share (Newcombe 1998, Statistics in Medicine 17:857-872, method 3).
+
+    Raises `EvalError` unless 0 <= right <= n, n >= 1 and 0 < level < 1.
+    """
     if n < 1 or not 0 <= right <= n:
         raise EvalError(f"a proportion needs 0 <= right <= n and n of at least 1; found {right:g} of {n}")
     z = inputs.normal_quantile((1 + inputs.share("level", level)) / 2)

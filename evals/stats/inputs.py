@@ -26,7 +26,7 @@ def finite(name: str, values: ArrayLike) -> Floats:
 
 
 def between(name: str, values: ArrayLike, low: float, high: float) -> Floats:
-    """`finite` values that all lie in [low, high]."""
+    """`finite` values that all lie in [low, high]. Raises `EvalError` for others."""
     array = finite(name, values)
     outside = int(((array < low) | (array > high)).sum())
     if outside:
@@ -35,7 +35,7 @@ def between(name: str, values: ArrayLike, low: float, high: float) -> Floats:
 
 
 def binary(name: str, values: ArrayLike) -> Bools:
-    """`values` (N,) of zeros and ones (or booleans)."""
+    """`values` (N,) of zeros and ones (or booleans). Raises `EvalError` for others."""
     array = finite(name, values)
     if not np.isin(array, (0.0, 1.0)).all():
         raise EvalError(f"{name}: expected zeros and ones; graded values need another test")

@@ -217,7 +217,10 @@ def _untransformed(critical_S: Floats, skew_S: Floats, k: int) -> Floats:
 
 
 def least_clusters(margin: float, alpha: float = 0.05) -> int:
-    """Clusters below which a sample without any difference cannot show non-inferiority by the bootstrap."""
+    """Clusters below which a sample without any difference cannot show non-inferiority by the bootstrap.
+
+    Raises `EvalError` unless 0 < margin < 1.
+    """
     if not 0 < margin < 1:
         raise EvalError(f"margin is {margin:g}; expected more than 0 and less than 1")
     return max(MIN_CLUSTERS, binary.least_items(margin, alpha))

@@ -27,7 +27,10 @@ from evals.stats.inputs import between, finite, normal_quantile, normal_tail, sh
 
 
 def discordant_sd(discordance: float, gap: float = 0.0) -> float:
-    """Standard deviation of the paired difference of 0/1 items; `discordance`: share that differ."""
+    """Standard deviation of the paired difference of 0/1 items; `discordance`: share that differ.
+
+    Raises `EvalError` unless |gap| <= discordance <= 1.
+    """
     if not abs(gap) <= discordance <= 1:
         raise EvalError(
             f"discordance is {discordance:g}; expected at least |gap| = {abs(gap):g} and at most 1"
@@ -58,7 +61,10 @@ def required_items(
 def achieved_power(
     items: int, margin: float, sd: float, alpha: float = 0.05, gap: float = 0.0, design_effect: float = 1.0
 ) -> float:
-    """Probability that a model better by `gap` passes with `items` items."""
+    """Probability that a model better by `gap` passes with `items` items.
+
+    Raises `EvalError` for no items, a negative `sd`, or a design effect that is not above zero.
+    """
     if items < 1 or sd < 0 or design_effect <= 0:
         raise EvalError("power needs at least one item, a standard deviation and a design effect")
     error = sd * math.sqrt(design_effect / items)
@@ -71,7 +77,10 @@ def achieved_power(
 def visible_margin(
     items: int, sd: float, alpha: float = 0.05, power: float = 0.8, design_effect: float = 1.0
 ) -> float:
-    """The least margin that an equal model passes with `power`: what the test can see."""
+    """The least margin that an equal model passes with `power`: what the test can see.
+
+    Raises `EvalError` for no items, a negative `sd`, or a design effect that is not above zero.
+    """
     if items < 1 or sd < 0 or design_effect <= 0:
         raise EvalError("a margin needs at least one item, a standard deviation and a design effect")
     z = normal_quantile(1 - share("alpha", alpha, 0, 0.5)) + normal_quantile(share("power", power, 0.5))
@@ -82,6 +91,7 @@ def design_effect(sizes: ArrayLike, correlation: float) -> float:
     """By how much clusters of `sizes` (K,) with intra-cluster `correlation` inflate the variance of a mean.
 
     1 + (sum m^2 / sum m - 1) rho: Kish's 1 + (m - 1) rho with the size of the cluster of a random item.
+    Raises `EvalError` for sizes that are not above zero, or a correlation outside 0..1.
     """
     sizes_K = finite("cluster sizes", sizes)
     between("correlation", [correlation], 0, 1)
@@ -102,7 +112,8 @@ def clustered_power(
     """Power with `clusters` of `size` items each, by the noncentral t with clusters - 1 degrees.
 
     The imaginary cluster of `noninferiority` loses sum y^2 / sum |y| of the clusters that lose, sqrt(pi / 2)
-    standard deviations of a normal cluster: the plan pays for it.
+    standard deviations of a normal cluster: the plan pays for it. Raises `EvalError` for fewer than two
+    clusters, and for a `size` or `sd` that is not above zero.
     """
     from scipy.stats import nct, t
 
@@ -123,7 +134,10 @@ def required_clusters(
     power: float = 0.8,
     gap: float = 0.0,
 ) -> int:
-    """The least number of clusters whose `clustered_power` reaches `power`."""
+    """The least number of clusters whose `clustered_power` reaches `power`.
+
+    Raises `EvalError` as that does, where the true gap is at or beyond the margin, and above ten million.
+    """
     _distance(margin, gap)
     low, high = 1, 2
     while clustered_power(high, size, margin, sd, correlation, alpha, gap) < power:
@@ -138,7 +152,10 @@ def required_clusters(
 
 
 def conjunction_bounds(powers: ArrayLike) -> tuple[float, float]:
-    """Least and greatest probability that all of several tests pass, whatever their dependence."""
+    """Least and greatest probability that all of several tests pass, whatever their dependence.
+
+    Raises `EvalError` for no powers, or powers outside 0..1.
+    """
     power_T = between("powers", powers, 0, 1)
     return max(0.0, 1 - float((1 - power_T).sum())), float(power_T.min())
 
@@ -152,7 +169,7 @@ def conjunction_power(
     """Probability that all tests pass, and its Monte Carlo standard error.
 
     `correlations` (T, T) are those of the test statistics; independent tests (the product, error 0) without.
-    Raises `EvalError` when it is no correlation matrix.
+    Raises `EvalError` when it is no correlation matrix, and for powers outside 0..1.
     """
     power_T = between("powers", powers, 0, 1)
     if correlations is None:

@@ -103,7 +103,8 @@ def self_preference(
     """Difference in differences: the judge's preference for its own family's answers less the others'.
 
     `own` (N,) are the judge's preferences, both orders averaged, for the answer of its family; `others` (J,
-    N) or (N,) those of the other judges on the same pairs. Above zero: it favours its own.
+    N) or (N,) those of the other judges on the same pairs. Above zero: it favours its own. Raises `EvalError`
+    for preferences outside 0..1, or shapes that do not fit.
     """
     own_N = inputs.between("own", own, 0, 1)
     others_JN = np.atleast_2d(np.asarray(others, dtype=np.float64))

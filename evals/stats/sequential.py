@@ -52,6 +52,7 @@ def noninferiority_wealth(differences: ArrayLike, margin: float) -> Floats:
     once.
 
     Non-inferior once it reaches log(1 / alpha); valid at any look. 0 <= margin < 1; 0 tests superiority.
+    Raises `EvalError` for another margin, no differences, or differences outside [-1, 1].
     """
     array = np.asarray(differences, dtype=np.float64)
     if array.ndim not in (1, 2) or array.size == 0 or not np.isfinite(array).all() or np.abs(array).max() > 1:

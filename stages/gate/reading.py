@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,14 @@ from stages.common.atomic import read_json
 from stages.common.errors import UserError, one_line
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from evals.gate.judged import Vote
     from evals.gate.policy import Policy
     from evals.gate.tables import Evaluation
+
+VERDICTS = ("preference", "asked", "cluster", "label")
+LABELLED = ("preference", "asked", "truth", "cluster")
 
 
 def champion(path: Path) -> dict[str, Any]:
@@ -26,21 +32,34 @@ def champion(path: Path) -> dict[str, Any]:
 
 def evaluation(name: str, folder: Path) -> Evaluation:
     """scores.json (digest, conditions) and items.parquet of one model. Raises `UserError` when unreadable."""
+    from evals.gate.tables import COLUMNS, Evaluation
+
+    path = folder / "scores.json"
+    scores = _object(path)
+    model, conditions = scores.get("model"), scores.get("conditions")
+    if not isinstance(model, dict) or "digest" not in model or not isinstance(conditions, dict):
+        raise UserError(f"{path}: needs `model` with its digest, and `conditions`; run `dvc repro`")
+    items = _table(folder / "items.parquet", COLUMNS)
+    return Evaluation(name, str(model["digest"]), conditions, items, model.get("tokenizer"))
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected an object, found {type(value).__name__}; run `dvc repro`")
+    return value
+
+
+def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
-    from evals.gate.tables import Evaluation
-
-    scores = read_json(folder / "scores.json")
     try:
-        digest, conditions = str(scores["model"]["digest"]), dict(scores["conditions"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'scores.json'}: {one_line(error)} is missing; run `dvc repro`") from error
-    path = folder / "items.parquet"
-    try:
-        items = pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable ({one_line(error)}); run `dvc repro`") from error
-    return Evaluation(name, digest, conditions, items, scores["model"].get("tokenizer"))
+    if missing := [name for name in columns if name not in table.columns]:
+        raise UserError(f"{path}: columns {', '.join(missing)} are missing; run `dvc repro`")
+    return table
 
 
 def same_champion(evaluated: str, named: str | None, folder: Path) -> None:
@@ -63,8 +82,8 @@ def same_checkpoint(evaluation: Evaluation, checkpoint: Path, folder: Path) -> N
 
 
 def measures(folder: Path) -> dict[str, Any]:
-    """measures.json of one candidate."""
-    return dict(read_json(folder / "measures.json"))
+    """measures.json of one candidate. Raises `UserError` when it is no object."""
+    return _object(folder / "measures.json")
 
 
 def bytes_on_disk(measured: dict[str, Any]) -> int | None:
@@ -84,7 +103,7 @@ def lineage(checkpoint: Path) -> dict[str, Any]:
 def contamination(folder: Path) -> dict[str, Any] | None:
     """contamination.json of stage validate; None when training text was not searched for test items."""
     path = folder / "contamination.json"
-    return dict(read_json(path)) if path.exists() else None
+    return _object(path) if path.exists() else None
 
 
 def vote(folder: Path, candidate: str, champion: str) -> Vote:
@@ -92,26 +111,25 @@ def vote(folder: Path, candidate: str, champion: str) -> Vote:
 
     A judge with the passport of another one, or for another rubric, does not vote.
     """
-    import pandas as pd
-
     from evals.gate.judged import Vote
     from evals.judge import passport
     from evals.judge.labelled import VALUE
     from evals.judge.winrate import Evidence
     from evals.stats.correction import Known
 
-    summary = read_json(folder / "summary.json")
+    summary = _object(folder / "summary.json")
     if not summary.get("votes"):
         return Vote(False, str(summary.get("reason") or "no reason given"))
     about = (summary.get("candidate"), summary.get("champion"))
     if about != (candidate, champion):
         raise UserError(f"{folder}: verdicts about other checkpoints than those at the gate; run `dvc repro`")
-    judge = summary.get("judge") or {}
+    judge = summary.get("judge")
+    judge = judge if isinstance(judge, dict) else {}
     why = passport.refusal(read_json(folder / "passport.json"), judge.get("digest"), judge.get("rubric"))
     if why:
         return Vote(False, why)
-    rows = pd.read_parquet(folder / "verdicts.parquet").dropna(subset=["preference"])
-    labelled = pd.read_parquet(folder / "labelled.parquet").dropna(subset=["preference"])
+    rows = _table(folder / "verdicts.parquet", VERDICTS).dropna(subset=["preference"])
+    labelled = _table(folder / "labelled.parquet", LABELLED).dropna(subset=["preference"])
     labelled = labelled[labelled["asked"].astype(bool)]
     columns = (labelled[name] for name in ("preference", "truth", "cluster"))
     known = [Known(verdict, VALUE[truth], cluster) for verdict, truth, cluster in zip(*columns, strict=True)]
@@ -128,7 +146,7 @@ def vote(folder: Path, candidate: str, champion: str) -> Vote:
 
 def check_validation(folder: Path) -> None:
     """Raise `UserError` when the data contract was broken: nothing that came out of such data may ship."""
-    verdict = read_json(folder / "verdict.json")
+    verdict = _object(folder / "verdict.json")
     if verdict.get("passed") is not True:
         raise UserError(
             f"{folder / 'verdict.json'}: the corpus did not pass validation; mend it, then `dvc repro`"
@@ -156,6 +174,7 @@ def policy(params: Any) -> Policy:
         ),
         licences=None if block.licences is None else tuple(block.licences),
         max_contamination=block.max_contamination,
+        max_too_short=block.max_too_short,
         alpha=block.alpha,
         rounds=block.bootstrap_rounds,
         min_clusters=block.min_clusters,

@@ -14,7 +14,7 @@ from evals.errors import EvalError
 from evals.gate.decide import Entry, Vote, decide
 from evals.gate.policy import Policy, Rule, worst
 from evals.gate.rules import verdict_of
-from evals.gate.tables import Evaluation
+from evals.gate.tables import COLUMNS, Evaluation
 from evals.judge.winrate import Evidence
 from evals.stats.correction import Known
 from evals.stats.intervals import Difference
@@ -38,6 +38,25 @@ def test_a_truly_better_model_passes_and_wins() -> None:
     assert decision["candidates"]["better"]["verdict"] == "pass"
     assert decision["winner"] == "better"
     assert "only candidate that passed" in decision["winner_reason"]
+
+
+def talking(evaluation: Evaluation, right: float) -> Evaluation:
+    """With a third task, of one dialogue: all of its 40 turns hang together."""
+    rows = [("rutie", f"turn{i}", f"turn{i}", "rutie:0", "acc", float(i < 40 * right)) for i in range(40)]
+    items = pd.concat([evaluation.items, pd.DataFrame(rows, columns=list(COLUMNS))], ignore_index=True)
+    return dataclasses.replace(evaluation, items=items)
+
+
+def test_a_single_dialogue_is_left_out_of_the_total_and_named() -> None:
+    with_it = verdict(talking(model("better", 0.8, 0.8), 0.1), talking(CHAMPION, 0.9))
+    without = verdict(model("better", 0.8, 0.8))
+    assert with_it["checks"] == without["checks"]
+    said = "the total is without rutie: one cluster, so its spread is not known"
+    assert said in with_it["reasons"] and said not in without["reasons"]
+    policy = dataclasses.replace(POLICY, against_champion=(Rule("rutie", 0.05),))
+    alone = verdict(talking(model("better", 0.8, 0.8), 1.0), talking(CHAMPION, 0.9), policy)
+    assert alone["verdict"] == "not enough data"
+    assert "only 1 independent clusters" in alone["reasons"][0]
 
 
 def test_random_weights_fail_for_task_scores_and_for_bits() -> None:
@@ -229,6 +248,8 @@ def test_the_judge_counts_where_it_votes(preference: float, expected: str) -> No
     assert found["verdict"] == expected
     assert found["checks"][-1]["rule"] == "judge"
     assert "(corrected for its errors)" in found["checks"][-1]["text"]
+    assert "200 items in 200 clusters can see a margin of" in found["checks"][-1]["plan"]
+    assert found["checks"][-1]["power"]["visible"] > 0
 
 
 def test_the_gate_goes_on_without_a_judge_and_says_so() -> None:

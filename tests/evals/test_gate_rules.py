@@ -260,7 +260,9 @@ def test_allowed_licences_hold() -> None:
 def counts(**contaminated: int) -> dict[str, Any]:
     return {
         "ngram": 13,
-        "tasks": {task: {"items": 300, "contaminated": bad} for task, bad in contaminated.items()},
+        "tasks": {
+            task: {"items": 300, "contaminated": bad, "too_short": 0} for task, bad in contaminated.items()
+        },
     }
 
 
@@ -271,6 +273,7 @@ def counts(**contaminated: int) -> dict[str, Any]:
         (counts(cities=0, sums=4), "fail", "13-grams of sums (1.3 % of its items); at most 1 % is allowed"),
         (counts(cities=0), "fail", "contamination of sums is missing"),
         ({**counts(), "tasks": {"cities": {"items": 0, "contaminated": 0}}}, "fail", "is missing"),
+        ({**counts(), "tasks": [1]}, "fail", "was not looked for"),
         (None, "fail", "was not looked for"),
     ],
 )
@@ -278,6 +281,40 @@ def test_contamination_is_limited_for_every_scored_task(
     found: dict[str, Any] | None, expected: str, said: str
 ) -> None:
     check = last(judged(reference=Reference(contamination=found), max_contamination=0.01))
+    assert check["verdict"] == expected
+    assert said in check["text"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "short", "allowed", "expected", "said"),
+    [
+        (
+            0,
+            100,
+            0.5,
+            "pass",
+            "1 % is allowed; too short to tell: 100 of 300 items of sums",
+        ),
+        (
+            0,
+            151,
+            0.5,
+            "fail",
+            "; sums: more than 50 % (max_too_short) cannot be judged, which closes",
+        ),
+        (0, 300, 1.0, "pass", "too short to tell: 300 of 300 items of sums"),
+        # Of the items that can be judged: 3 of 200.
+        (3, 100, 0.5, "fail", "13-grams of sums (1.5 % of its items)"),
+        (0, None, 1.0, "fail", "contamination of sums is missing"),
+    ],
+)
+def test_items_that_are_too_short_to_tell_are_not_called_clean(
+    bad: int, short: int | None, allowed: float, expected: str, said: str
+) -> None:
+    found = counts(cities=0, sums=bad)
+    found["tasks"]["sums"]["too_short"] = short
+    rules = {"max_contamination": 0.01, "max_too_short": allowed}
+    check = last(judged(reference=Reference(contamination=found), **rules))
     assert check["verdict"] == expected
     assert said in check["text"]
 

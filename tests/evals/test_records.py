@@ -66,6 +66,12 @@ def test_a_missing_field_names_file_line_and_field(tmp_path: Path, field: str) -
     ("change", "message"),
     [
         ({"meta": {}}, "`meta.id` is missing"),
+        ({"meta": {"id": [1]}}, r"`meta.id` is \[1\], expected text or a whole number"),
+        ({"meta": {"id": True}}, "`meta.id` is True, expected"),
+        ({"meta": {"id": 1, "cluster": {}}}, "`meta.cluster` is {}, expected"),
+        ({"instruction": " "}, "`instruction` is empty"),
+        ({"inputs": {"q": {"а": "б"}}}, "`inputs.q` is dict, expected text or a number"),
+        ({"inputs": {"q": True}}, "`inputs.q` is bool"),
         ({"outputs": {"virtue": "1"}}, "`outputs` is dict"),
         ({"instruction": 5}, "`instruction` is int"),
         ({"inputs": [1]}, "`inputs` is list"),
@@ -91,13 +97,17 @@ def test_equal_ids_an_empty_file_and_broken_json_are_refused(tmp_path: Path) -> 
         read_records(tmp_path / "absent.jsonl")
 
 
-def test_compressed_records_and_the_fallback_cluster(tmp_path: Path) -> None:
+def test_compressed_records_numbers_and_clusters(tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl.gz"
-    other = {**GOOD, "meta": {"id": "b", "cluster": "fact-3"}, "inputs": {"n": 3, "word": "три"}}
+    other = {
+        **GOOD,
+        "meta": {"id": "b", "cluster": "fact-3"},
+        "inputs": {"n": 3, "word": "три", "lost": None},
+    }
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.write(json.dumps(GOOD) + "\n" + json.dumps(other) + "\n")
     first, second = read_records(path)
-    assert (first.id, first.cluster) == ("7", "7")
+    assert (first.id, first.cluster) == ("7", None)
     assert (second.cluster, second.inputs) == ("fact-3", {"n": "3", "word": "три"})
 
 

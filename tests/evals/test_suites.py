@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def _records(path: Path, answers: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [
         {
-            "instruction": "{q}",
-            "inputs": {"q": f"в{i}"},
+            "instruction": "{inputs}",
+            "inputs": f"в{i}",
             "outputs": answer,
             "meta": {"id": i, "cluster": f"f{i // 2}"},
         }
@@ -90,17 +91,28 @@ def test_shots_come_from_train_and_limit_keeps_the_first_items(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({**CHOICE, "type": "essay"}, "task type `essay` is not built; built: choice, generate"),
+        (
+            {**CHOICE, "type": "essay"},
+            "task `kinship`: key `type` is \"essay\"; Input should be 'choice' or 'generate'",
+        ),
         ({**CHOICE, "choices": None}, "a choice task needs `choices`"),
         ({**GENERATE, "metric": "bleu"}, "metric `bleu` is not built for type generate"),
         ({"language": "ru"}, "task `kinship`: key `type` is missing"),
+        ({**CHOICE, "metrc": "acc"}, "task `kinship`: key `metrc` is unknown; an entry has language, type"),
+        ({**CHOICE, "choices": "AB"}, 'key `choices` is "AB"; Input should be a valid list'),
+        ({**CHOICE, "choices": [1, 2]}, r"key `choices\.0` is 1; Input should be a valid string"),
+        ({**CHOICE, "choices": ["да"]}, "`choices` must hold two texts or more"),
+        ({**CHOICE, "choices": ["да", "да"]}, "`choices` holds one text twice"),
+        ({**CHOICE, "options": ["a"]}, "`options` must name one field of inputs for each"),
+        (None, "task `kinship`: expected an object with the keys language and type, found NoneType"),
+        (["language", "type"], "expected an object with the keys language and type, found list"),
         (
             {**CHOICE, "choices": ["да", "не"]},
             r"kinship/test\.jsonl:2: answer `нет` is not among the choices",
         ),
     ],
 )
-def test_a_bad_index_is_refused(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
+def test_a_bad_index_is_refused(tmp_path: Path, entry: Any, message: str) -> None:
     with pytest.raises(EvalError, match=message):
         load([_world(tmp_path, {"kinship": entry, "plural": GENERATE})])
 
@@ -140,12 +152,64 @@ def test_unanswered_records_are_counted_and_without_train_shots_leave_the_test(t
         load([tmp_path], shots=4)
 
 
-def test_lcs_may_answer_outside_its_choices_others_not(tmp_path: Path) -> None:
+def test_lcs_may_answer_a_number_outside_its_choices_others_not(tmp_path: Path) -> None:
     _records(tmp_path / "lcs.jsonl", ["3", "11"])
     assert len(load([tmp_path]).tasks[0].test) == 2
+    _records(tmp_path / "lcs.jsonl", ["3", "foo"])
+    with pytest.raises(EvalError, match=r"lcs\.jsonl:2: answer `foo`"):
+        load([tmp_path])
+    (tmp_path / "lcs.jsonl").rename(tmp_path / "rcb.jsonl")
     _records(tmp_path / "rcb.jsonl", ["3", "11"])
     with pytest.raises(EvalError, match=r"rcb\.jsonl:2: answer `11`"):
         load([tmp_path])
+
+
+def _one(folder: Path, index: dict[str, Any], **record: Any) -> Path:
+    """A folder with the task `asked`, of two items of which the second is changed."""
+    folder.mkdir(exist_ok=True)
+    (folder / "index.json").write_text(json.dumps({"asked": index}), encoding="utf-8")
+    good: dict[str, Any] = {"instruction": "{q}", "inputs": {"q": "?", "a": "x", "b": "y"}, "outputs": "A"}
+    rows = [{**good, "meta": {"id": 0}}, {**good, "meta": {"id": 1}, **record}]
+    (folder / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"inputs": {"q": None, "a": "x", "b": "y"}}, "names `{q}`, but `inputs` has no such field"),
+        ({"inputs": {"a": "x", "b": "y"}}, "names `{q}`, but `inputs` has no such field"),
+        ({"inputs": {"q": " ", "a": "x", "b": "y"}}, "the prompt is empty"),
+        ({"inputs": {"q": "?", "a": "x"}}, "item 1: inputs lack the option `b`"),
+        ({"inputs": {"q": "?", "a": "x", "b": "x"}}, "item 1: two options are the same text"),
+    ],
+)
+def test_an_item_that_cannot_be_asked_is_refused_when_it_is_read(
+    tmp_path: Path, record: dict[str, Any], message: str
+) -> None:
+    index = {"language": "ru", "type": "choice", "choices": ["A", "B"], "options": ["a", "b"]}
+    with pytest.raises(EvalError, match=message):
+        load([_one(tmp_path, index, **record)])
+
+
+def test_a_shot_that_cannot_be_shown_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    index = {"language": "ru", "type": "generate"}
+    _one(tmp_path, index)
+    (tmp_path / "asked").mkdir()
+    (tmp_path / "asked.jsonl").rename(tmp_path / "asked/test.jsonl")
+    shot = {"instruction": "{lost}", "inputs": {}, "outputs": "A", "meta": {"id": 0}}
+    (tmp_path / "asked/train.jsonl").write_text(json.dumps(shot) + "\n", encoding="utf-8")
+    assert len(load([tmp_path]).tasks[0].test) == 2
+    with pytest.raises(EvalError, match=r"train\.jsonl:1: the instruction names `\{lost\}`"):
+        load([tmp_path], shots=1)
+
+
+def test_ids_of_two_tasks_are_two_clusters_and_a_fact_of_two_tasks_is_one(tmp_path: Path) -> None:
+    index = {"language": "ru", "type": "generate"}
+    one = load([_one(tmp_path, index, meta={"id": 1, "cluster": "fact"})]).tasks[0]
+    other = replace(one, name="other")
+    assert [one.cluster(record) for record in one.test] == ["asked:0", "fact"]
+    assert [other.cluster(record) for record in other.test] == ["other:0", "fact"]
 
 
 def test_a_meta_field_that_a_task_reads_must_be_there(tmp_path: Path) -> None:
@@ -205,6 +269,10 @@ def test_mera_human_as_its_source_says(shared_data: Path) -> None:
     assert (tasks["rcb"].unanswered, tasks["rutie"].unanswered, len(tasks["rutie"].test)) == (22, 6, 430)
     assert not suite.refused
     assert suite.ignored == ["votes.jsonl"]
+    clusters = [{task.cluster(record) for record in task.test} for task in suite.tasks]
+    # The turns of ruTiE's one dialogue hang together; equal ids of different tasks mean nothing.
+    assert len(set.union(*clusters)) == sum(sizes.values()) - 430 - 22 + 1
+    assert {tasks["rutie"].cluster(record) for record in tasks["rutie"].test} == {"rutie:0"}
 
 
 def test_rublimp_has_twelve_phenomena(shared_data: Path) -> None:

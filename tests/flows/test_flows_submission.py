@@ -100,4 +100,22 @@ def test_ids_are_compared_with_the_items_of_the_suites(
     cli.main(["submission", "write", "adapt-bf16", "mera.zip"])
     capsys.readouterr()
     assert cli.main(["submission", "check", "mera.zip", "--items"]) == 1
-    assert "no_id: RCB.json: item 6 has no answer" in capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    assert "no_id: RCB.json: item 6 has no answer" in lines
+    assert len([line for line in lines if line.startswith("not compared: ")]) == 22
+    assert "not compared: USE: not in evaluate.suites" in lines
+
+
+def test_suites_without_a_task_of_mera_have_nothing_to_compare(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = project / "out/corpus/tasks"
+    tasks.mkdir(parents=True)
+    (tasks / "index.json").write_text('{"own": {"language": "ru", "type": "generate"}}')
+    row = {"instruction": "{inputs}", "inputs": "?", "outputs": "!", "meta": {"id": 0}}
+    (tasks / "own.jsonl").write_text(json.dumps(row))
+    cli.main(["submission", "write", "adapt-bf16", "mera.zip"])
+    assert cli.main(["submission", "check", "mera.zip", "--items"]) == 1
+    said = capsys.readouterr()
+    assert "holds no task of MERA, so --items has nothing to compare" in said.err
+    assert "no fault" not in said.out

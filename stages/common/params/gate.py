@@ -87,6 +87,7 @@ class GateBlock(Block):
     budgets: list[BudgetRule] = Field(default_factory=list)
     licences: list[str] | None = Field(default=None, min_length=1)
     max_contamination: float | None = Field(default=None, ge=0, lt=1)
+    max_too_short: float = Field(default=0.5, ge=0, le=1)
     winner: Literal["smallest", "best"]
 
     @model_validator(mode="after")

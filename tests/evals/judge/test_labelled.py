@@ -61,6 +61,11 @@ def test_labels_are_found_by_text_in_either_order() -> None:
     assert labelled.labels_of([voted("ours")], [same, turned, other]) == [1.0, 0.0, None]
 
 
+def test_equal_answers_are_a_tie_whatever_their_label() -> None:
+    equal = Labelled(Pair("a", "c", "Что?", "это", "это"), (("gold", "theirs"),))
+    assert labelled.labels_of([equal], [Pair("x", "x", "Что?", "это", "это")]) == [0.5]
+
+
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     path.write_text(labelled.text([voted("ours", "tie")]), encoding="utf-8")
@@ -86,6 +91,7 @@ OWN: dict[str, Any] = {
     **{name: name for name in ("id", "cluster", "question", "ours", "theirs")},
     "votes": {"anna": "ours"},
 }
+LLMBAR = {"id": "a", "input": "?", "output_1": "x", "output_2": "y", "label": 1}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +104,8 @@ OWN: dict[str, Any] = {
         ([{**OWN, "ours": 3}], "field `ours` must be text"),
         ([[1]], "expected an object"),
         ([{"id": "a", "output_1": "x"}], "field `input` is missing"),
+        ([{**OWN, "theirs": " ours "}], ":1: the two answers are equal"),
+        ([{**LLMBAR, "label": True}], "`label` is True; it must be 1 or 2"),
     ],
 )
 def test_a_broken_file_is_one_line(tmp_path: Path, rows: list[Any], said: str) -> None:

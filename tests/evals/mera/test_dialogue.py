@@ -88,6 +88,8 @@ def test_a_dialogue_runs_on_a_real_model(mode: suites.Mode) -> None:
     described = scores.describe(Suite([replace(task, unanswered=1)]), found, [])
     entry = described["tasks"][task.name]
     assert (entry["value"], entry["score"], entry["n"], entry["unanswered"]) == (0.5, 0.5, 2, 1)
+    # One dialogue: nothing tells the spread, so it is the greatest that there can be.
+    assert (entry["clusters"], entry["score_se"], entry["score_ci"]) == (1, 0.5, [0.0, 1.0])
     assert (described["mera"]["tasks"], described["mera"]["official"]) == (["ruTiE"], False)
     assert len(described["mera"]["missing"]) == 14
     # What lm-eval hashes is the same for a model that answers otherwise.

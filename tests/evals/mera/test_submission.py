@@ -36,9 +36,14 @@ def _task(name: str) -> Task:
     return replace(task, test=tuple(records))
 
 
+def _answer(task: Task, record: Record) -> Answer:
+    text = "1" if task.choices is None or "1" in task.choices else task.choices[0]
+    return Answer(record.id, text, written=(text,))
+
+
 def _all() -> tuple[list[Task], dict[str, list[Answer]], dict[str, Any]]:
     tasks = [_task(name) for name in declarations.mera()]
-    answers = {task.name: [Answer(record.id, "1", written=("1",)) for record in task.test] for task in tasks}
+    answers = {task.name: [_answer(task, record) for record in task.test] for task in tasks}
     results = {
         name: {"0": [["1", None]] * 10, "1": [["2", "3"]] * 10} for name in ("rucodeeval", "ruhumaneval")
     }
@@ -113,6 +118,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "extension": ("LCS", lambda files: files.update({"LCS.txt": files.pop("LCS.json")})),
     "no_data_field": ("LCS", lambda files: files["LCS.json"].pop("data")),
     "no_split": ("LCS", lambda files: files["LCS.json"].update(data={"test_": []})),
+    "empty_split": ("LCS", lambda files: files["LCS.json"].update(data={"test": []})),
     "no_outputs_field_for_doc": ("LCS", _set("LCS", 1, outputs=None)),
     "no_meta_field_for_doc": ("LCS", _set("LCS", 1, meta=None)),
     "no_id_field_for_doc": ("LCS", _set("LCS", 1, meta={})),
@@ -155,11 +161,51 @@ def test_every_planted_fault_is_named(whole: tuple[Path, list[Task]], tmp_path: 
         ("ruEthics", dict.fromkeys(LABELS, "да")),
         ("ruHumanEval", [[["1"]], [["1"]]]),
         ("ruHumanEval", [[1, 2]]),
+        ("ruCodeEval", [[["1"]] * 3]),
+        ("ruEthics", dict.fromkeys(LABELS, "10")),
+        ("BPS", "999"),
+        ("MathLogicQA", "E"),
+        ("RWSD", "да"),
+        ("LCS", "много\nстрок"),
     ],
 )
 def test_answers_of_a_wrong_inner_shape_are_named(task: str, outputs: Any) -> None:
     value = {"data": {"test": [{"outputs": outputs, "meta": {"id": 0}}]}}
-    assert [fault.kind for fault in submission.content_faults(task, value)] == ["doc_parse_output_error"]
+    (fault,) = submission.content_faults(task, value)
+    assert fault.kind == "doc_parse_output_error" and "\n" not in fault.message
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs"),
+    [("BPS", "7"), ("BPS", "-1"), ("RWSD", "Да"), ("LCS", "11"), ("MultiQ", "что угодно")],
+)
+def test_answers_that_a_task_or_its_twin_can_give_are_no_faults(task: str, outputs: str) -> None:
+    value = {"data": {"test": [{"outputs": outputs, "meta": {"id": 0}}]}}
+    assert submission.content_faults(task, value) == []
+
+
+@pytest.mark.parametrize("lacking", ["id", "id_task", "variant"])
+def test_an_item_of_the_exam_is_named_by_three_fields(lacking: str) -> None:
+    meta = {"id": 0, "id_task": "16", "variant": 3}
+    record = Record("", "", "", "0", None, "", meta)
+    rows = [{"outputs": "1", "meta": {name: value for name, value in meta.items() if name != lacking}}]
+    (unnamed, unanswered) = submission.content_faults("USE", {"data": {"test": rows}}, [record])
+    assert (unanswered.kind, unnamed.kind) == ("no_id_field_for_doc", "no_id")
+    assert f"`meta` has no `{lacking}`" in unanswered.message
+    rows[0]["meta"] = {**meta, lacking: 77}
+    kinds = {fault.kind for fault in submission.content_faults("USE", {"data": {"test": rows}}, [record])}
+    assert kinds == {"no_id", "unknown_id"}
+
+
+def test_files_that_no_task_is_called_are_named(whole: tuple[Path, list[Task]]) -> None:
+    path, _ = whole
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in ("notes.txt", "bps.json", "LCS.txt", "folder/"):
+            archive.writestr(name, "{}")
+    found = submission.validate(path)
+    assert [(fault.kind, fault.message.partition(":")[0]) for fault in found] == [
+        ("unknown_file", name) for name in ("LCS.txt", "bps.json", "notes.txt")
+    ]
 
 
 def test_files_that_cannot_be_read(whole: tuple[Path, list[Task]], tmp_path: Path) -> None:

@@ -165,6 +165,42 @@ def test_a_missing_size_closes_the_gate(params: Params, house: Path, measures: d
     assert (entry["verdict"], entry["bytes"]) == ("fail", None)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("evaluate/adapt-bf16/scores.json", "expected an object, found list"),
+        ("judge/adapt-bf16/summary.json", "expected an object, found list"),
+        ("measure/adapt-bf16/measures.json", "expected an object, found list"),
+        ("validate/verdict.json", "expected an object, found list"),
+        ("validate/contamination.json", "expected an object, found list"),
+    ],
+)
+def test_a_file_of_another_form_is_refused_by_name(params: Params, house: Path, name: str, said: str) -> None:
+    write_json(house / "out" / name, [])
+    with pytest.raises(UserError, match=f"{name}: {said}"):
+        decide(params, house)
+
+
+@pytest.mark.parametrize("scores", [{"model": []}, {"model": {"digest": "d"}, "conditions": []}, {}])
+def test_scores_without_digest_or_conditions_are_refused(
+    params: Params, house: Path, scores: dict[str, Any]
+) -> None:
+    write_json(house / "out/evaluate/champion/scores.json", scores)
+    with pytest.raises(UserError, match=r"needs `model` with its digest, and `conditions`"):
+        decide(params, house)
+
+
+def test_verdicts_that_cannot_be_read_are_refused(params: Params, house: Path) -> None:
+    vote(house, 0.9)
+    path = house / "out/judge/adapt-bf16/verdicts.parquet"
+    pd.read_parquet(path).drop(columns="label").to_parquet(path)
+    with pytest.raises(UserError, match=r"verdicts\.parquet: columns label are missing"):
+        decide(params, house)
+    path.write_bytes(b"no table")
+    with pytest.raises(UserError, match=r"verdicts\.parquet: not readable"):
+        decide(params, house)
+
+
 def vote(house: Path, preference: float, **about: str) -> None:
     """Let a judge vote about adapt-bf16."""
     folder = house / "out/judge/adapt-bf16"
@@ -250,9 +286,12 @@ def test_the_licences_of_the_manifest_are_held_against_the_list(params: Params, 
 def test_contamination_is_read_from_validate(params: Params, house: Path) -> None:
     strict = with_rules(params, max_contamination=0.0)
     assert decide(strict, house)["winner"] is None
-    counts = {"cities": {"items": 400, "contaminated": 0, "examples": []}}
+    counts = {"cities": {"items": 400, "contaminated": 0, "too_short": 100, "examples": []}}
     write_json(house / "out/validate/contamination.json", {"ngram": 13, "tasks": counts})
     assert decide(strict, house)["winner"] == "adapt-bf16"
+    stricter = with_rules(params, max_contamination=0.0, max_too_short=0.2)
+    reasons = decide(stricter, house)["candidates"]["adapt-bf16"]["reasons"]
+    assert "too short to tell: 100 of 400 items of cities" in reasons[0]
     counts["cities"]["contaminated"] = 1
     write_json(house / "out/validate/contamination.json", {"ngram": 13, "tasks": counts})
     assert decide(strict, house)["winner"] is None
