@@ -93,7 +93,7 @@ def compare(
     candidate: Evaluation, other: Evaluation, rule: Rule, policy: Policy
 ) -> tuple[Comparison, float, float]:
     """The difference (upwards is better), and the plain values of the candidate and of the other model."""
-    rows = paired(candidate, other, rule.metric)
+    rows = paired(candidate, other, rule.metric, policy.groups)
     options = (policy.alpha, policy.rounds, policy.seed)
     if rule.is_bpc:
         documents = bits_and_characters(rows)

@@ -18,8 +18,8 @@ cluster bootstrap of `intervals` decides, with its imaginary cluster at the wors
 
 Ratios of sums (bits per character) have no worst value, and documents are of very unequal size, so both tests
 must hold: the t test, which sees skewness but not what the sample lacks, and the bootstrap, whose imaginary
-document of the size of the one behind a random character has twice the bits. A sample in which nearly all of
-the spread is that of a few documents (fewer than 20 degrees of freedom) decides nothing.
+document, of the size of the one behind a random character, has twice the bits. Where the t test does not
+apply, or below `MIN_DOCUMENTS` clusters, nothing is decided.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Method = Literal["tango", "t", "bootstrap", "none"]
 MIN_CLUSTERS = 10
 MIN_EFFECTIVE = 5.0
 MIN_DEGREES = 10.0
-MIN_DEGREES_OF_RATIOS = 20.0
+MIN_DOCUMENTS = 50
 # A spread below this share of the other model's sum is rounding, not a difference.
 ROUNDING = 1e-6
 # As far as a p-value of an exact or a t test is looked for.
@@ -168,33 +168,40 @@ def compare_ratios(
         se=unit * error,
         unseen=unit * float((weight_K**2).sum()),
     )
-    if count < MIN_CLUSTERS:
-        return found
-    low, degrees = _bound_of_ratio(value_K, weight_K, residual_K, alpha)
-    high, _ = _bound_of_ratio(-value_K, weight_K, -residual_K, alpha)
-    bounds, options = (-unit, unit), (alpha, rounds, seed)
+    if count < MIN_DOCUMENTS:
+        return replace(found, needed=MIN_DOCUMENTS)
+    signs_2 = np.array([[1.0], [-1.0]])
+    weights_2K = np.repeat(weight_K[None], 2, 0)
+    (low, high), (degrees, _) = ratio_bounds(signs_2 * value_K, weights_2K, signs_2 * residual_K, alpha)
     drawn = intervals.ratio_difference(
-        theirs_N, ours_N, below_N, clusters, *options, bounds=bounds, size_biased=True
+        theirs_N, ours_N, below_N, clusters, alpha, rounds, seed, (-unit, unit), size_biased=True
     )
     if error < ROUNDING:
         return replace(found, lower=drawn.lower, upper=drawn.upper, method="bootstrap")
     found = replace(
-        found, lower=min(unit * low, drawn.lower), upper=max(-unit * high, drawn.upper), degrees=degrees
+        found,
+        lower=min(unit * float(low), drawn.lower),
+        upper=max(-unit * float(high), drawn.upper),
+        degrees=float(degrees),
     )
-    if not math.isfinite(low):
-        needed = math.ceil(count * max(MIN_DEGREES_OF_RATIOS / degrees, 1 + 1 / count))
-        return replace(found, needed=needed)
+    if not np.isfinite(low):
+        return replace(found, needed=math.ceil(count * max(MIN_DEGREES / degrees, 1 + 1 / count)))
     return replace(found, method="t" if unit * low <= drawn.lower else "bootstrap")
 
 
-def _bound_of_ratio(
-    value_K: Floats, weight_K: Floats, residual_K: Floats, alpha: float
-) -> tuple[float, float]:
-    """The lower bound of one sample of documents and its degrees of freedom."""
-    (low,), (degrees,) = lower_bounds(
-        value_K[None], weight_K[None], residual_K[None], alpha, MIN_DEGREES_OF_RATIOS
-    )
-    return float(low), float(degrees)
+def ratio_bounds(
+    values_SK: Floats, weights_SK: Floats, residuals_SK: Floats | None = None, alpha: float = 0.05
+) -> tuple[Floats, Floats]:
+    """`lower_bounds` of relative falls: their t test, without what `compare_ratios` adds.
+
+    The imaginary document of a candidate that is better falls short of the candidate's own mean: held against
+    zero it would be an outlier among documents that all are better, and the test would not apply.
+    """
+    surplus_S1 = np.maximum(values_SK.sum(1, keepdims=True), 0)
+    if residuals_SK is None:
+        residuals_SK = (values_SK - weights_SK * values_SK.sum(1, keepdims=True)) / (1 - weights_SK)
+    bounds_S, degrees_S = lower_bounds(values_SK - weights_SK * surplus_S1, weights_SK, residuals_SK, alpha)
+    return bounds_S + surplus_S1[:, 0], degrees_S
 
 
 def p_value(
@@ -257,17 +264,13 @@ def _error(residual_K: Floats) -> float:
 
 
 def lower_bounds(
-    values_SK: Floats,
-    weights_SK: Floats,
-    residuals_SK: Floats | None = None,
-    alpha: float = 0.05,
-    least_degrees: float = MIN_DEGREES,
+    values_SK: Floats, weights_SK: Floats, residuals_SK: Floats | None = None, alpha: float = 0.05
 ) -> tuple[Floats, Floats]:
     """Lower bounds (S,) of S samples of K clusters at once, and their degrees of freedom (S,).
 
     `values_SK` are the clusters' parts of the difference, which sum to it; `weights_SK` their shares of the
     items, which sum to 1; `residuals_SK` the jackknife's, that of one ratio without them. The bound is
-    -infinity where the t test does not apply, with less than `least_degrees` of the variance among them.
+    -infinity where the t test does not apply.
     """
     from scipy import stats
 
@@ -295,7 +298,7 @@ def lower_bounds(
         skew_S = np.minimum(skew_S, 0) * math.sqrt(k * (k - 1)) / (k - 2)
         critical_S = stats.t.ppf(1 - alpha, np.maximum(degrees_S, 1))
         bound_S = centre_S1[:, 0] - error_S * _untransformed(critical_S, skew_S, k)
-    applies_S = (effective_S >= MIN_EFFECTIVE) & (variance_S >= least_degrees) & np.isfinite(bound_S)
+    applies_S = (effective_S >= MIN_EFFECTIVE) & (variance_S >= MIN_DEGREES) & np.isfinite(bound_S)
     return np.where(applies_S, np.minimum(bound_S, mean_S1[:, 0]), -math.inf), degrees_S
 
 

@@ -119,9 +119,9 @@ def ratio_power(
 ) -> float:
     """Power of `noninferiority.compare_ratios` with `clusters` documents.
 
-    Both of its tests must hold: the t test over clusters, and the bootstrap, whose draws are about those of a
-    normal mean of standard deviation `sd` / sqrt(clusters) less an exponential one of mean `unseen` / clusters
-    (the imaginary document). What holds of both at once is at most, and here about, the lesser power.
+    Both of its tests must hold: the t test over clusters, and the bootstrap, whose draws are about those of
+    a normal mean of standard deviation `sd` / sqrt(clusters) less an exponential one of mean `unseen` /
+    clusters (the imaginary document). That both hold is about as likely as the rarer of the two.
     """
     from scipy.stats import exponnorm
 
