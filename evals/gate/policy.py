@@ -65,7 +65,7 @@ class Slices:
 
 @dataclass(frozen=True)
 class Floor:
-    """The lower bound of `metric` itself, `total`, a task or a group, must reach `at_least`, no matter what."""
+    """The lower bound of `metric` itself, `total`, a task or a group, must reach `at_least`, in any case."""
 
     metric: str
     at_least: float

@@ -195,7 +195,7 @@ def test_the_p_value_of_certain_harm_needs_no_rounds() -> None:
     """Exact and t tests do not resample; only the bootstrap sees no further than its rounds."""
     ones, zeros = np.ones(400), np.zeros(400)
     assert p_value(ones, zeros, range(400), threshold=0.05, rounds=200) < 1e-6
-    noisy = np.random.default_rng(0).normal(0.5, 0.1, 400)
+    noisy = np.random.default_rng(0).normal(0.3, 0.3, 400).clip(-1, 1)
     assert p_value(noisy, zeros, np.arange(400) // 4, threshold=0.05, rounds=200) < 1e-6
     same = p_value(ones[:300], zeros[:300], np.arange(300) // 3, threshold=0.05, rounds=200)
     assert same == 1 / 200
