@@ -154,7 +154,10 @@ def promotions(setting: Setting, rounds: int = ROUNDS, seed: int = 0) -> dict[st
         passed, undecided = passed + int(passed_S.sum()), undecided + int((~known_S).sum())
         if done == 0:
             first = zip(ours_SK, theirs_SK, passed_S[:THROUGH_THE_GATE], strict=False)
-            otherwise = sum(_at_the_gate(*pair, setting.margin) != bool(said) for *pair, said in first)
+            otherwise = sum(
+                _at_the_gate(ours_K, theirs_K, setting.margin) != bool(said)
+                for ours_K, theirs_K, said in first
+            )
     limit = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / rounds)
     about = {"rounds": rounds, "promoted": passed / rounds, "undecided": undecided / rounds, "limit": limit}
     through = {"through_the_gate": min(THROUGH_THE_GATE, rounds), "otherwise": otherwise}
