@@ -22,7 +22,7 @@ def check_floor(model: Evaluation, floor: Floor, policy: Policy) -> Check:
     """The one-sided lower bound of a score, over clusters, must reach the floor; no correction softens it."""
     name, limit = "floor", floor.at_least
     try:
-        rows = rows_of(model, floor.metric)
+        rows = rows_of(model, floor.metric, policy.groups)
     except MissingError as error:
         return Check(name, None, floor.metric, limit, FAIL, f"floor of {floor.metric}: {error}; {CLOSED}")
     found = intervals.stratified_interval(

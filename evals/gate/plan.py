@@ -51,6 +51,9 @@ def plan(
     least_clusters: int = MIN_CLUSTERS,
 ) -> Plan:
     """The plan of a comparison with this spread, for `margin`; it needs `least_clusters` in any case."""
+    known = found if isinstance(found, Comparison) else None
+    if known is not None and known.needed is not None:
+        return Plan(None, None, known.needed, _items(found, known.needed))
     if not math.isfinite(found.se) or found.clusters < 2:
         return Plan(None, None, None, None)
     # Superiority by `margin` of a model that is better by `mean` is as far as non-inferiority by the rest.
@@ -58,11 +61,12 @@ def plan(
     if found.se < 1e-12:
         return _undivided(found, distance, alpha, kind, least_clusters)
     sd = found.se * math.sqrt(found.clusters)
-    single = isinstance(found, Comparison) and found.method == "tango"
 
     def reaches(count: int, width: float) -> float:
-        if single:
+        if known is not None and known.method == "tango":
             return power.achieved_power(count, width, sd, alpha)
+        if known is not None and known.unseen:
+            return power.ratio_power(count, width, sd, known.unseen * known.clusters, alpha)
         return power.clustered_power(count, 1, width, sd, 0.0, alpha)
 
     visible = _least(lambda width: reaches(found.clusters, width), found.se)
@@ -70,8 +74,8 @@ def plan(
     if distance > 1e-3 * sd:
         needed = (
             power.required_items(distance, sd, alpha, POWER)
-            if single
-            else power.required_clusters(1, distance, sd, 0.0, alpha, POWER)
+            if known is not None and known.method == "tango"
+            else power.least_count(lambda count: reaches(count, distance), POWER)
         )
         needed = max(needed, least_clusters)
     equal = reaches(found.clusters, margin) if kind == "non-inferiority" else None

@@ -26,8 +26,9 @@ BPC = "bpc_"
 class Rule:
     """A lower bound for (candidate - other) of `metric`: -`margin`, or +`margin` for superiority.
 
-    `metric` is `total`, `bpc_<language>` or the name of a task. Bits per character count downwards: their
-    rise must stay below the margin. `relative` margins are shares of the other model's bits per character.
+    `metric` is `total`, `bpc_<language>` or the name of a task or of a group of tasks. Bits per character
+    count downwards: their rise must stay below the margin. `relative` margins are shares of the other model's
+    bits per character.
     """
 
     metric: str
@@ -52,7 +53,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Slices:
-    """A family of tasks, none of which may be shown to be worse than the champion's by more than `margin`.
+    """A family of tasks or groups, none of which may be shown to be worse than the champion's by `margin`.
 
     Many are looked at, so their p-values are corrected by Holm: `alpha` is that of the whole family.
     """
@@ -64,7 +65,7 @@ class Slices:
 
 @dataclass(frozen=True)
 class Floor:
-    """The lower bound of `metric` itself, `total` or a task, must reach `at_least`, whatever the rest is."""
+    """The lower bound of `metric` itself, `total`, a task or a group, must reach `at_least`, in any case."""
 
     metric: str
     at_least: float
@@ -87,8 +88,9 @@ class Budget:
 class Policy:
     """The block `gate` of params.yaml. `seed` is the bootstrap's; `alpha` is one-sided, for every rule.
 
-    `against_anchor` has rules by the name of a fixed model. None as `licences` or `max_contamination` asks
-    for no check; `max_too_short` is the share of a task's items that may be too short for the latter.
+    `against_anchor` has rules by the name of a fixed model. `groups` are metrics of several tasks by their
+    name: the plain mean of the tasks, all of which must be there. None as `licences` or `max_contamination`
+    asks for no check; `max_too_short` is the share of a task's items that may be too short for the latter.
     """
 
     against_champion: tuple[Rule, ...]
@@ -101,6 +103,7 @@ class Policy:
     winner: Literal["smallest", "best"] = "smallest"
     seed: int = 0
     against_anchor: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     slices: tuple[Slices, ...] = ()
     floors: tuple[Floor, ...] = ()
     budgets: tuple[Budget, ...] = ()

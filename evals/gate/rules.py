@@ -37,7 +37,8 @@ from evals.gate.tables import (
     paired,
     rows_of,
 )
-from evals.stats import intervals, noninferiority
+from evals.stats import noninferiority
+from evals.stats.noninferiority import Comparison
 
 
 def verdict_of(
@@ -82,7 +83,7 @@ def check(candidate: Evaluation, other: Evaluation, against: str, rule: Rule, po
         words.finite(difference.lower),
         difference.n,
         difference.clusters,
-        method=getattr(difference, "method", "bootstrap"),
+        method=difference.method,
         power=planned.as_json(),
         plan=words.sight(rule, difference, planned),
     )
@@ -90,20 +91,17 @@ def check(candidate: Evaluation, other: Evaluation, against: str, rule: Rule, po
 
 def compare(
     candidate: Evaluation, other: Evaluation, rule: Rule, policy: Policy
-) -> tuple[Compared, float, float]:
+) -> tuple[Comparison, float, float]:
     """The difference (upwards is better), and the plain values of the candidate and of the other model."""
-    rows = paired(candidate, other, rule.metric)
+    rows = paired(candidate, other, rule.metric, policy.groups)
     options = (policy.alpha, policy.rounds, policy.seed)
     if rule.is_bpc:
         documents = bits_and_characters(rows)
         ours, theirs = documents["candidate"], documents["other"]
         clusters, chars = list(documents["cluster"]), documents["chars"]
-        rise = (
-            intervals.relative_rise(ours, theirs, clusters, *options)
-            if rule.relative
-            else intervals.ratio_difference(ours, theirs, chars, clusters, *options)
-        )
-        return rise.negated(), float(ours.sum() / chars.sum()), float(theirs.sum() / chars.sum())
+        below = theirs if rule.relative else chars
+        fall = noninferiority.compare_ratios(ours, theirs, below, clusters, *options)
+        return fall, float(ours.sum() / chars.sum()), float(theirs.sum() / chars.sum())
     difference = noninferiority.compare(
         rows["candidate"],
         rows["other"],

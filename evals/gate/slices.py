@@ -1,4 +1,4 @@
-"""Slices: of many tasks that are looked at, is any shown to be worse than the champion's?
+"""Slices: of many tasks or groups of them, is any shown to be worse than the champion's?
 
 An alarm, not a proof of equality: a slice passes when it is not shown to be worse by more than the margin.
 The p-values of one family are corrected by Holm, so that an equal model is held by any of them in at most
@@ -50,13 +50,14 @@ def check_slices(candidate: Evaluation, champion: Evaluation, family: Slices, po
 
 
 def _look(candidate: Evaluation, champion: Evaluation, metric: str, family: Slices, policy: Policy) -> _Seen:
-    rows = paired(candidate, champion, metric)
-    ours, theirs, clusters = rows["candidate"], rows["other"], list(rows["cluster"])
+    rows = paired(candidate, champion, metric, policy.groups)
+    ours, theirs = rows["candidate"], rows["other"]
+    where = list(rows["cluster"]), list(rows["task"])
     rounds, seed = policy.rounds, policy.seed
     level = policy.alpha / len(family.metrics)
-    found = noninferiority.compare(ours, theirs, clusters, alpha=level, rounds=rounds, seed=seed)
+    found = noninferiority.compare(ours, theirs, *where, alpha=level, rounds=rounds, seed=seed)
     # Exchanged: how unlikely is it that the champion is not ahead by more than the margin?
-    p = noninferiority.p_value(theirs, ours, clusters, threshold=family.margin, rounds=rounds, seed=seed)
+    p = noninferiority.p_value(theirs, ours, *where, threshold=family.margin, rounds=rounds, seed=seed)
     return _Seen(metric, found, p)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from evals.errors import EvalError
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("task", "doc_hash", "prompt_hash", "cluster", "metric", "value")
 KEY = ["task", "doc_hash", "metric", "copy"]
+Groups = Mapping[str, tuple[str, ...]]
+NO_GROUPS: Groups = MappingProxyType({})
 # What scores are worth nothing without; `prompt_hash` stands beside every item.
 STATED = ("task_versions", "data", "shots", "precision", "batch_size")
 
@@ -63,7 +67,7 @@ def check_conditions(candidate: Evaluation, other: Evaluation) -> None:
         raise IncomparableError(f"the conditions differ: {'; '.join(differences)}")
 
 
-def paired(candidate: Evaluation, other: Evaluation, metric: str) -> pd.DataFrame:
+def paired(candidate: Evaluation, other: Evaluation, metric: str, groups: Groups = NO_GROUPS) -> pd.DataFrame:
     """Rows of both models for `metric`, joined by document: columns task, metric, cluster, candidate, other.
 
     Raises `IncomparableError` when conditions, documents, prompts or clusters differ, `MissingError` when
@@ -71,7 +75,7 @@ def paired(candidate: Evaluation, other: Evaluation, metric: str) -> pd.DataFram
     a task has two metrics.
     """
     check_conditions(candidate, other)
-    ours, theirs = rows_of(candidate, metric), rows_of(other, metric)
+    ours, theirs = rows_of(candidate, metric, groups), rows_of(other, metric, groups)
     _same_tasks(candidate.name, ours, other.name, theirs)
     joined = ours.merge(theirs, on=KEY, how="outer", suffixes=("", "_other"), indicator=True)
     lonely = joined[joined["_merge"] != "both"]
@@ -105,30 +109,35 @@ def bits_and_characters(rows: pd.DataFrame) -> pd.DataFrame:
     return bits.assign(chars=chars["other"])[["cluster", "candidate", "other", "chars"]]
 
 
-def rows_of(model: Evaluation, metric: str) -> pd.DataFrame:
+def rows_of(model: Evaluation, metric: str, groups: Groups = NO_GROUPS) -> pd.DataFrame:
     """The rows of one model that `metric` is made of, each repeated document numbered (`copy`). The total is
     without tasks that are one cluster alone (see `single`).
 
-    Raises `MissingError` when there are none or a value is not finite, `EvalError` when a task has two
-    metrics or a share lies outside 0..1.
+    `groups` are the tasks of metrics that are made of several. Raises `MissingError` when there are no rows,
+    none of one task of a group, or a value is not finite, `EvalError` when a task has two metrics or the
+    name of a group, or a share lies outside 0..1.
     """
     import numpy as np
 
     items = model.items
     bpc = items["task"].str.startswith(BPC)
+    if metric in groups and (items["task"] == metric).any():
+        raise EvalError(f"`{metric}` is both a task and a group of gate.groups; call the group otherwise")
     if metric == TOTAL:
         rows = items[~bpc & ~items["task"].isin(single(model))]
     else:
-        rows = items[items["task"] == metric]
+        rows = items[items["task"].isin(groups.get(metric, (metric,)))]
     if rows.empty:
         raise MissingError(f"{metric} of {model.name} is missing: it has no items")
+    if absent := sorted(set(groups.get(metric, ())) - set(rows["task"])):
+        raise MissingError(f"{metric} of {model.name} is missing: {', '.join(absent)} has no items")
     bad = int((~np.isfinite(rows["value"].to_numpy(dtype=float))).sum())
     if bad:
         raise MissingError(
             f"{metric} of {model.name} is missing: {bad} of {len(rows)} values are no finite numbers"
         )
-    if metric.startswith(BPC) and (absent := {"bits", "chars"} - set(rows["metric"])):
-        raise MissingError(f"{metric} of {model.name} is missing: it has no {' and '.join(sorted(absent))}")
+    if metric.startswith(BPC) and (lacking := {"bits", "chars"} - set(rows["metric"])):
+        raise MissingError(f"{metric} of {model.name} is missing: it has no {' and '.join(sorted(lacking))}")
     several = rows.groupby("task")["metric"].nunique()
     if not metric.startswith(BPC) and (several > 1).any():
         raise EvalError(

@@ -66,10 +66,6 @@ class Difference:
     n: int
     clusters: int
 
-    def negated(self) -> Difference:
-        """The same comparison the other way round."""
-        return Difference(-self.mean, -self.upper, -self.lower, self.se, self.n, self.clusters)
-
 
 @dataclass(frozen=True)
 class _Sums:
@@ -163,11 +159,17 @@ def ratio_difference(
     alpha: float = 0.05,
     rounds: int = 2000,
     seed: int = 0,
+    bounds: Bounds | None = None,
+    size_biased: bool = False,
 ) -> Difference:
-    """Difference of ratios over the same denominators (bits per character): candidate - other. Raises too."""
+    """Difference of ratios over the same denominators (bits per character): candidate - other.
+
+    `bounds` are the least and greatest difference of one cluster's ratios. Raises as above, and for
+    denominators as `ratio_interval`.
+    """
     candidate_N, other_N = _pairs(candidate, other)
     sums = _sums(candidate_N - other_N, _positive(denominators), clusters, None)
-    return _difference(sums, alpha, rounds, seed, None, _mean_of_ratios)
+    return _difference(sums, alpha, rounds, seed, bounds, _mean_of_ratios, size_biased)
 
 
 def relative_rise(
@@ -180,11 +182,10 @@ def relative_rise(
 ) -> Difference:
     """Sum of `candidate` over sum of `other`, minus 1: the relative rise of bits per character.
 
-    The characters cancel: both models read the same documents. Raises also for a zero sum of `other`.
+    The characters cancel: both models read the same documents. An interval to report: what decides is
+    `noninferiority.compare_ratios`. Raises also for a zero sum of `other`.
     """
-    candidate_N, other_N = finite("candidate", candidate), _positive(other)
-    sums = _sums(candidate_N - other_N, other_N, clusters, None)
-    return _difference(sums, alpha, rounds, seed, None, _mean_of_ratios)
+    return ratio_difference(candidate, other, other, clusters, alpha, rounds, seed)
 
 
 def _pairs(candidate: ArrayLike, other: ArrayLike) -> tuple[Floats, Floats]:

@@ -15,13 +15,18 @@ often:
 With fewer than 10 of the latter, or fewer than 5 effective clusters, the t test does not apply: the bounded
 cluster bootstrap of `intervals` decides, with its imaginary cluster at the worst possible value. Below
 `MIN_CLUSTERS` clusters nothing is decided. What remains is simulated by tests/proof/promotions.py.
+
+Ratios of sums (bits per character) have no worst value, and documents are of very unequal size, so both tests
+must hold: the t test, which sees skewness but not what the sample lacks, and the bootstrap, whose imaginary
+document, of the size of the one behind a random character, has twice the bits. Where the t test does not
+apply, or below `MIN_DOCUMENTS` clusters, nothing is decided.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +40,11 @@ Method = Literal["tango", "t", "bootstrap", "none"]
 MIN_CLUSTERS = 10
 MIN_EFFECTIVE = 5.0
 MIN_DEGREES = 10.0
+MIN_DOCUMENTS = 50
+# A spread below this share of the other model's sum is rounding, not a difference.
+ROUNDING = 1e-6
+# As far as a p-value of an exact or a t test is looked for.
+LEAST_P = 1e-9
 
 
 @dataclass(frozen=True)
@@ -42,8 +52,9 @@ class Comparison:
     """The difference candidate - other with one-sided bounds, each at level 1 - alpha.
 
     `method` is the test behind the lower bound, `degrees` those of its Student's t; "none" says that there
-    are too few clusters to decide, and the bounds are then the widest ones. `se` is the plain standard error
-    over clusters, for planning: the bounds are wider.
+    is too little to decide, and the bounds are then the widest ones. `se` is the plain standard error
+    over clusters, for planning: the bounds are wider. `unseen` is what an imaginary cluster at the worst
+    takes from a difference of ratios, and `needed` about how many clusters the t test of ratios applies to.
     """
 
     mean: float
@@ -54,6 +65,8 @@ class Comparison:
     method: Method
     degrees: float | None = None
     se: float = math.nan
+    unseen: float = 0.0
+    needed: int | None = None
 
     @property
     def decided(self) -> bool:
@@ -93,9 +106,8 @@ def compare(
     inputs.between("candidate - other", ours_N - theirs_N, *bounds)
     names, row_N = inputs.grouped(clusters)
     tasks, column_N = inputs.grouped(strata if strata is not None else [""] * len(row_N))
-    table = _table(ours_N - theirs_N, row_N, column_N, len(names), len(tasks))
-    mean, sized = float(table[0].sum()), (len(ours_N), len(names))
-    error = math.sqrt((len(names) - 1) / len(names) * float((table[2] ** 2).sum()))
+    table = _table(ours_N - theirs_N, np.ones_like(ours_N), row_N, column_N)
+    mean, sized, error = float(table[0].sum()), (len(ours_N), len(names)), _error(table[2])
     if len(names) < MIN_CLUSTERS:
         return Comparison(mean, *bounds, *sized, "none", se=error)
     right_or_wrong = bool(np.isin(np.r_[ours_N, theirs_N], (0.0, 1.0)).all())
@@ -119,6 +131,79 @@ def compare(
     return Comparison(mean, low, high, *sized, method, float(degrees) if applies else None, error)
 
 
+def compare_ratios(
+    candidate: ArrayLike,
+    other: ArrayLike,
+    denominators: ArrayLike,
+    clusters: Sequence[Any],
+    alpha: float = 0.05,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare sums over the same denominators (N,), such as bits over characters, where less is better.
+
+    The difference is (sum other - sum candidate) / sum denominators: with `other` as denominators the
+    relative fall. Each bound is the wider one of the t test's and the bootstrap's; without any spread the
+    bootstrap stands alone, and where the t test does not apply there is no bound. Raises `EvalError` for
+    values that are missing, not finite, or of unequal length, for negative denominators and for `other`
+    without a sum.
+    """
+    ours_N, theirs_N = inputs.finite("candidate", candidate), inputs.finite("other", other)
+    below_N = inputs.finite("denominators", denominators)
+    inputs.aligned(candidate=ours_N, other=theirs_N, denominators=below_N, clusters=clusters)
+    inputs.share("alpha", alpha, 0, 0.5)
+    if (below_N < 0).any() or below_N.sum() == 0 or theirs_N.sum() <= 0:
+        raise EvalError("denominators and other: expected numbers of zero or more with a sum above zero")
+    names, row_N = inputs.grouped(clusters)
+    unit = float(theirs_N.sum() / below_N.sum())
+    value_K, weight_K, residual_K = _table((theirs_N - ours_N) / unit, below_N, row_N, np.zeros_like(row_N))
+    count, error = len(names), _error(residual_K)
+    found = Comparison(
+        unit * float(value_K.sum()),
+        -math.inf,
+        math.inf,
+        len(ours_N),
+        count,
+        "none",
+        se=unit * error,
+        unseen=unit * float((weight_K**2).sum()),
+    )
+    if count < MIN_DOCUMENTS:
+        return replace(found, needed=MIN_DOCUMENTS)
+    signs_2 = np.array([[1.0], [-1.0]])
+    weights_2K = np.repeat(weight_K[None], 2, 0)
+    (low, high), (degrees, _) = ratio_bounds(signs_2 * value_K, weights_2K, signs_2 * residual_K, alpha)
+    drawn = intervals.ratio_difference(
+        theirs_N, ours_N, below_N, clusters, alpha, rounds, seed, (-unit, unit), size_biased=True
+    )
+    if error < ROUNDING:
+        return replace(found, lower=drawn.lower, upper=drawn.upper, method="bootstrap")
+    found = replace(
+        found,
+        lower=min(unit * float(low), drawn.lower),
+        upper=max(-unit * float(high), drawn.upper),
+        degrees=float(degrees),
+    )
+    if not np.isfinite(low):
+        return replace(found, needed=math.ceil(count * max(MIN_DEGREES / degrees, 1 + 1 / count)))
+    return replace(found, method="t" if unit * low <= drawn.lower else "bootstrap")
+
+
+def ratio_bounds(
+    values_SK: Floats, weights_SK: Floats, residuals_SK: Floats | None = None, alpha: float = 0.05
+) -> tuple[Floats, Floats]:
+    """`lower_bounds` of relative falls: their t test, without what `compare_ratios` adds.
+
+    The imaginary document of a candidate that is better falls short of the candidate's own mean: held against
+    zero it would be an outlier among documents that all are better, and the test would not apply.
+    """
+    surplus_S1 = np.maximum(values_SK.sum(1, keepdims=True), 0)
+    if residuals_SK is None:
+        residuals_SK = (values_SK - weights_SK * values_SK.sum(1, keepdims=True)) / (1 - weights_SK)
+    bounds_S, degrees_S = lower_bounds(values_SK - weights_SK * surplus_S1, weights_SK, residuals_SK, alpha)
+    return bounds_S + surplus_S1[:, 0], degrees_S
+
+
 def p_value(
     candidate: ArrayLike,
     other: ArrayLike,
@@ -131,36 +216,39 @@ def p_value(
 ) -> float:
     """One-sided p-value of "candidate - other is at most `threshold`": the least alpha whose bound is above.
 
-    No less than 1 / `rounds`, which is as far as the bootstrap sees; 1 where half the probability does not
-    suffice, or nothing can be decided. Raises as `compare`.
+    No less than 1 / `rounds` where the bootstrap decides, which is as far as it sees; 1 where half the
+    probability does not suffice, or nothing can be decided. Raises as `compare`.
     """
 
-    def above(alpha: float) -> bool:
-        found = compare(candidate, other, clusters, strata, alpha, bounds, rounds, seed)
-        return found.decided and found.lower > threshold
+    def at(alpha: float) -> Comparison:
+        return compare(candidate, other, clusters, strata, alpha, bounds, rounds, seed)
 
-    low, high = 1 / rounds, 0.4999
-    if not above(high):
+    high = 0.4999
+    widest = at(high)
+    low = 1 / rounds if widest.method == "bootstrap" else LEAST_P
+    if not (widest.decided and widest.lower > threshold):
         return 1.0
-    if above(low):
+    if at(low).lower > threshold:
         return low
     while high / low > 1.005:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if above(middle) else (middle, high)
+        low, high = (low, middle) if at(middle).lower > threshold else (middle, high)
     return high
 
 
 def _table(
-    difference_N: Floats, row_N: inputs.Ints, column_N: inputs.Ints, clusters: int, tasks: int
+    value_N: Floats, size_N: Floats, row_N: inputs.Ints, column_N: inputs.Ints
 ) -> tuple[Floats, Floats, Floats]:
-    """Per cluster: its part of the difference, its weight, and its jackknife residual; each (K,).
+    """Per cluster (row): its part of the mean over tasks (columns) of sum value / sum size, its weight, and
+    its jackknife residual; each (K,).
 
     A task that stands in one cluster alone has no residual; it is NaN there, and the t test does not apply.
     """
+    clusters, tasks = int(row_N.max()) + 1, int(column_N.max()) + 1
     sums, sizes = np.zeros((clusters, tasks)), np.zeros((clusters, tasks))
-    order = np.lexsort((difference_N, column_N, row_N))
-    np.add.at(sums, (row_N[order], column_N[order]), difference_N[order])
-    np.add.at(sizes, (row_N, column_N), 1.0)
+    order = np.lexsort((value_N, size_N, column_N, row_N))
+    np.add.at(sums, (row_N[order], column_N[order]), value_N[order])
+    np.add.at(sizes, (row_N[order], column_N[order]), size_N[order])
     total_T = sizes.sum(0)
     weights_K = (sizes / total_T).sum(1) / tasks
     values_K = (sums / total_T).sum(1) / tasks
@@ -168,6 +256,11 @@ def _table(
         left_KT = (sums - sizes * (sums.sum(0) / total_T)) / (total_T - sizes)
     left_KT[(sizes == 0)] = 0.0
     return values_K, weights_K, left_KT.sum(1) / tasks
+
+
+def _error(residual_K: Floats) -> float:
+    """The jackknife's standard error."""
+    return math.sqrt((len(residual_K) - 1) / len(residual_K) * float((residual_K**2).sum()))
 
 
 def lower_bounds(

@@ -17,7 +17,7 @@ imaginary cluster of `noninferiority`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -125,6 +125,23 @@ def clustered_power(
     return float(nct.sf(critical, clusters - 1, (margin + gap - price) * math.sqrt(clusters) / spread))
 
 
+def ratio_power(
+    clusters: int, margin: float, sd: float, unseen: float, alpha: float = 0.05, gap: float = 0.0
+) -> float:
+    """Power of `noninferiority.compare_ratios` with `clusters` documents.
+
+    Both of its tests must hold: the t test over clusters, and the bootstrap, whose draws are about those of
+    a normal mean of standard deviation `sd` / sqrt(clusters) less an exponential one of mean `unseen` /
+    clusters (the imaginary document). That both hold is about as likely as the rarer of the two.
+    """
+    from scipy.stats import exponnorm
+
+    by_t = clustered_power(clusters, 1, margin, sd, 0.0, alpha, gap)
+    error = sd / math.sqrt(clusters)
+    price = float(exponnorm.ppf(1 - alpha, unseen / clusters / error, scale=error))
+    return min(by_t, normal_tail((price - margin - gap) / error))
+
+
 def required_clusters(
     size: float,
     margin: float,
@@ -139,15 +156,22 @@ def required_clusters(
     Raises `EvalError` as that does, where the true gap is at or beyond the margin, and above ten million.
     """
     _distance(margin, gap)
+    return least_count(lambda count: clustered_power(count, size, margin, sd, correlation, alpha, gap), power)
+
+
+def least_count(reached: Callable[[int], float], power: float = 0.8) -> int:
+    """The least number, two or more, at which the increasing function `reached` is at least `power`.
+
+    Raises `EvalError` when ten million do not suffice.
+    """
     low, high = 1, 2
-    while clustered_power(high, size, margin, sd, correlation, alpha, gap) < power:
+    while reached(high) < power:
         low, high = high, 2 * high
         if high > 10_000_000:
             raise EvalError("more than ten million clusters would be needed; choose a wider margin")
     while high - low > 1:
         middle = (low + high) // 2
-        enough = clustered_power(middle, size, margin, sd, correlation, alpha, gap) >= power
-        low, high = (low, middle) if enough else (middle, high)
+        low, high = (low, middle) if reached(middle) >= power else (middle, high)
     return high
 
 

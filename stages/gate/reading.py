@@ -166,6 +166,7 @@ def policy(params: Any) -> Policy:
         against_champion=rules(block.against_champion),
         against_parent=rules(block.against_parent),
         against_anchor={name: rules(declared) for name, declared in block.against_anchor.items()},
+        groups={name: tuple(tasks) for name, tasks in block.groups.items()},
         slices=tuple(Slices(rule.name, tuple(rule.metrics), rule.margin) for rule in block.slices),
         floors=tuple(Floor(rule.metric, rule.at_least) for rule in block.floors),
         budgets=tuple(

@@ -177,6 +177,74 @@ def test_a_slice_without_items_closes_the_gate_and_still_counts() -> None:
     assert "corrected for 2 slices" in found["checks"][1]["text"]
 
 
+@pytest.mark.parametrize("rounds", [200, 2000])
+def test_an_alarm_sounds_however_many_slices_there_are(rounds: int) -> None:
+    """A task that falls to zero, among 150 slices: exact p-values go below 1 / rounds."""
+    many = Slices("many", ("sums", *(f"empty{index}" for index in range(149))), 0.05)
+    found = judged(damaged("sums", 1.0), slices=(many,), rounds=rounds)
+    assert next(check for check in found["checks"] if check["metric"] == "sums")["verdict"] == "fail"
+
+
+def test_a_slice_of_several_tasks_is_their_plain_mean() -> None:
+    """`total` and a group weigh tasks equally, as the rules do, whatever their sizes."""
+    items = BETTER.items
+    fewer = dataclasses.replace(
+        BETTER, items=items[~items["doc_hash"].isin([f"sums{i}" for i in range(200)])]
+    )
+    kept = dataclasses.replace(CHAMPION, items=CHAMPION.items[CHAMPION.items.index.isin(fewer.items.index)])
+    family = Slices("all", ("total", "both"), 0.05)
+    policy = dataclasses.replace(POLICY, slices=(family,), groups={"both": ("cities", "sums")})
+    checks = decide({"one": Entry(fewer, None, 1, SILENT)}, kept, policy)["candidates"]["one"]["checks"]
+    assert [check["metric"] for check in checks] == ["total", "total", "both"]
+    assert len({check["difference"] for check in checks}) == 1
+
+
+SAFETY = {"safety": ("cities", "sums")}
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected", "said"),
+    [
+        ({"floors": (Floor("safety", 0.7),)}, "pass", "safety 0.8"),
+        ({"floors": (Floor("safety", 0.95),)}, "fail", "not above the floor of 0.950"),
+        ({"against_champion": (Rule("safety", 0.02),)}, "pass", "safety 0.8"),
+        ({"slices": (Slices("harm", ("safety",), 0.02),)}, "pass", "slice safety of harm"),
+    ],
+)
+def test_a_group_of_tasks_is_held_like_a_task(rules: dict[str, Any], expected: str, said: str) -> None:
+    found = judged(groups=SAFETY, **rules)
+    assert last(found)["verdict"] == expected
+    assert said in last(found)["text"]
+
+
+def test_a_group_that_lacks_a_task_closes_the_gate() -> None:
+    found = judged(groups={"safety": ("cities", "harm")}, floors=(Floor("safety", 0.1),))
+    assert last(found)["verdict"] == "fail"
+    assert "safety of better is missing: harm has no items" in last(found)["text"]
+
+
+def test_a_group_with_the_name_of_a_task_is_refused() -> None:
+    with pytest.raises(EvalError, match="`cities` is both a task and a group"):
+        judged(groups={"cities": ("sums",)}, floors=(Floor("cities", 0.1),))
+
+
+def test_bits_of_few_or_uneven_documents_are_no_evidence() -> None:
+    """One document that holds most of the text: what would do is said, and nothing passes."""
+    items = [one.items.copy() for one in (BETTER, CHAMPION)]
+    for rows, bits in zip(items, (0.9, 1.0), strict=True):
+        giant = rows["doc_hash"] == "doc0"
+        rows.loc[giant & (rows["metric"] == "chars"), "value"] = 1e6
+        rows.loc[giant & (rows["metric"] == "bits"), "value"] = 1e6 * bits
+    ours, theirs = (
+        dataclasses.replace(one, items=rows) for one, rows in zip((BETTER, CHAMPION), items, strict=True)
+    )
+    policy = dataclasses.replace(POLICY, against_champion=(Rule("bpc_ru", 0.03, relative=True),))
+    check = decide({"one": Entry(ours, None, 1, SILENT)}, theirs, policy)["candidates"]["one"]["checks"][0]
+    assert (check["verdict"], check["method"]) == ("not enough data", "none")
+    assert check["power"]["clusters"] > 200
+    assert f"about {check['power']['clusters']:,} are needed" in check["text"]
+
+
 @pytest.mark.parametrize(
     ("floor", "expected", "said"),
     [

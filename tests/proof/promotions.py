@@ -2,7 +2,7 @@
 
 A false promotion rate holds when it is at most alpha plus three Monte Carlo errors. Thousands of samples are
 tested at once by the functions that `evals.gate` calls; some of each setting go through the gate's own rule,
-with tables of items, and must get the same verdict.
+with tables of items, and must get the same verdict. Bits per character: tests/proof/documents.py.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from evals.gate.rules import check
 from evals.gate.tables import COLUMNS, STATED, Evaluation
 from evals.stats import binary, noninferiority, power, sequential
 from evals.stats.inputs import Bools, Floats, normal_quantile
+from tests.proof import documents
 from tests.proof.common import piece, write_result
 
 CLAIM = "promotions"
@@ -85,6 +86,7 @@ STRESS = [
 ]
 
 
+NULL = ("single", "clustered", "stress", "documents", "documents_stress")
 PLANNED_POWER = ((0.05, 0.02), (0.1, 0.02), (0.1, 0.05), (0.3, 0.05))  # discordance, margin
 CORRELATIONS = (0.0, 0.1, 0.3)
 CONJUNCTIONS = ((2, 0.0, 200), (4, 0.5, 200))  # tests, their correlation, items
@@ -109,8 +111,18 @@ def jobs(rounds: int = ROUNDS) -> dict[str, dict[str, Job]]:
     planned |= {
         f"power-clusters-{rho:g}": partial(planned_clusters, rho, 0.05, rounds) for rho in CORRELATIONS
     }
+    about_documents = {
+        "documents": documents.NULL,
+        "documents_stress": documents.STRESS,
+        "documents_power": documents.POWER,
+    }
+    by_documents: dict[str, dict[str, Job]] = {
+        part: {setting.name: partial(documents.promotions, setting, rounds) for setting in chosen}
+        for part, chosen in about_documents.items()
+    }
     return {
         **null,
+        **by_documents,
         "power": planned,
         "conjunctions": {
             f"conjunction-{tests}-{rho:g}": partial(conjunction, tests, rho, items, rounds)
@@ -140,7 +152,7 @@ def measure() -> None:
         found: dict[str, Any] = {
             part: [future.result() for future in futures] for part, futures in waiting.items()
         }
-    null = {kind: found.pop(kind) for kind in ("single", "clustered", "stress")}
+    null = {kind: found.pop(kind) for kind in NULL}
     write_result(CLAIM, {"alpha": ALPHA, "null": null, **found})
 
 

@@ -25,8 +25,8 @@ def _folder(seed: int, mode: str = "automatic") -> Path:
         tiny(params)
         # What the few items of this world can tell; with the default margin nothing could be shown.
         for rule in (*params["gate"]["against_champion"], *params["gate"]["against_parent"]):
-            if rule["metric"] == "total":
-                rule["margin"] = 0.1
+            rule["margin"] = 0.1 if rule["metric"] == "total" else 0.3
+        params["corpus"]["heldout_share"] = 0.2
         params["seed"] = seed
         params["promotion"]["mode"] = mode
 

@@ -196,21 +196,27 @@ def _ternary(found: dict[str, Any]) -> str:
 
 def _promotions(found: dict[str, Any]) -> str:
     rates = [
-        f"{kind}: {sum(row['promoted'] <= row['limit'] for row in rows)} of {len(rows)} "
+        f"{kind.replace('_', ', ')}: {sum(row['promoted'] <= row['limit'] for row in rows)} of {len(rows)} "
         f"settings within the limit, at most {max(row['promoted'] for row in rows):.2%}"
         for kind, rows in found["null"].items()
     ]
     power = ", ".join(f"{row['promoted']:.3f}" for row in found["power"])
     joint = ", ".join(f"{row['found']:.3f} (planned {row['planned']:.3f})" for row in found["conjunctions"])
     early = ", ".join(f"{row['outcome']} {row['wrong']:.2%}" for row in found["sequential"])
-    otherwise = sum(row["otherwise"] for rows in found["null"].values() for row in rows)
-    through = sum(row["through_the_gate"] for rows in found["null"].values() for row in rows)
+    sent = [row for rows in (*found["null"].values(), found["documents_power"]) for row in rows]
+    otherwise, through = (sum(row[key] for row in sent) for key in ("otherwise", "through_the_gate"))
+    equal = ", ".join(
+        f"{row['candidate']} {row['language']} {row['promoted']:.2f}"
+        for row in found["documents_power"]
+        if row.get("documents", 0) > 100 and "candidate" in row
+    )
     alarms = ", ".join(f"{row['slices']} slices {row['held']:.2%}" for row in found["families"])
     return (
         f"false promotions at the margin, alpha {found['alpha']:.0%}: {'; '.join(rates)}<br>"
         f"power where .8 was planned: {power}; of conjunctions: {joint}; sequential, wrong at any "
         f"look: {early}; equal models held by a slice: {alarms}; "
-        f"{otherwise} of {through} samples got another verdict from the gate's own rule"
+        f"equal models that pass by bits per character of the embedded world's documents, with the spread of "
+        f"{equal}; {otherwise} of {through} samples got another verdict from the gate's own rule"
     )
 
 

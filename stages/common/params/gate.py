@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -33,7 +34,7 @@ class Rule(Block):
 
 
 class SlicesRule(Block):
-    """Tasks of which none may be shown to be worse by more than the margin, corrected by Holm."""
+    """Tasks or groups of which none may be shown to be worse by more than the margin, corrected by Holm."""
 
     name: str = Field(min_length=1)
     metrics: list[str] = Field(min_length=1)
@@ -80,6 +81,7 @@ class GateBlock(Block):
     against_champion: list[Rule] = Field(min_length=1)
     against_parent: list[Rule] = Field(min_length=1)
     against_anchor: dict[Anchor, Annotated[list[Rule], Field(min_length=1)]]
+    groups: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default_factory=dict)
     slices: list[SlicesRule] = Field(default_factory=list)
     floors: list[FloorRule] = Field(default_factory=list)
     judge_margin: float = Field(default=0.05, ge=0, le=0.5)
@@ -100,14 +102,45 @@ class GateBlock(Block):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _groups_of_tasks(self) -> GateBlock:
+        """A group is named by a rule, like a task, and made of tasks, each of them once."""
+        for name, tasks in self.groups.items():
+            if name == "total" or name.startswith("bpc_"):
+                raise ValueError(f"group `{name}` has the name of a metric; call it otherwise")
+            if len(set(tasks)) < len(tasks):
+                raise ValueError(f"group `{name}` names a task twice")
+            for task in tasks:
+                if task in self.groups or task == "total" or task.startswith("bpc_"):
+                    raise ValueError(f"group `{name}` names `{task}`; groups are made of tasks")
+            if name not in self._named():
+                raise ValueError(f"group `{name}` is named by no rule of `gate`; name it or take it away")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_rounds(self) -> GateBlock:
+        """The bootstrap's least p-value, corrected for all slices of a family, can still reach alpha."""
+        for family in self.slices:
+            least = math.ceil(round(len(family.metrics) / self.alpha, 6))
+            if self.bootstrap_rounds < least:
+                raise ValueError(
+                    f"`bootstrap_rounds` is {self.bootstrap_rounds}; the {len(family.metrics)} slices of "
+                    f"`{family.name}` at alpha {self.alpha:g} need {least} or more"
+                )
+        return self
+
     def _floored(self) -> list[str]:
         return [floor.metric for floor in self.floors]
 
-    @property
-    def metrics(self) -> Iterator[str]:
-        """Every metric that a rule names."""
+    def _named(self) -> Iterator[str]:
         for rules in (self.against_champion, self.against_parent, *self.against_anchor.values()):
             yield from (rule.metric for rule in rules)
         for family in self.slices:
             yield from family.metrics
         yield from self._floored()
+
+    @property
+    def metrics(self) -> Iterator[str]:
+        """Every metric that a rule names; of a group its tasks."""
+        for metric in self._named():
+            yield from self.groups.get(metric, [metric])

@@ -10,7 +10,17 @@ from scipy.stats import t
 
 from evals.errors import EvalError
 from evals.stats import binary
-from evals.stats.noninferiority import MIN_CLUSTERS, compare, least_clusters, lower_bounds, p_value
+from evals.stats.noninferiority import (
+    MIN_CLUSTERS,
+    MIN_DOCUMENTS,
+    compare,
+    compare_ratios,
+    least_clusters,
+    lower_bounds,
+    p_value,
+    ratio_bounds,
+)
+from tests.proof import documents
 from tests.proof.promotions import Setting, conjunction, planned_clusters, planned_power, promotions
 
 ROUNDS = 1000
@@ -179,3 +189,113 @@ def test_the_standard_error_is_that_of_cluster_means() -> None:
     assert found.se == pytest.approx(values.mean(1).std(ddof=1) / np.sqrt(50))
     single = compare([1] * 80 + [0] * 20, [1] * 75 + [0] * 25, range(100))
     assert single.se == pytest.approx(np.sqrt(0.05 * 0.95 / 99))
+
+
+def test_the_p_value_of_certain_harm_needs_no_rounds() -> None:
+    """Exact and t tests do not resample; only the bootstrap sees no further than its rounds."""
+    ones, zeros = np.ones(400), np.zeros(400)
+    assert p_value(ones, zeros, range(400), threshold=0.05, rounds=200) < 1e-6
+    noisy = np.random.default_rng(0).normal(0.3, 0.3, 400).clip(-1, 1)
+    assert p_value(noisy, zeros, np.arange(400) // 4, threshold=0.05, rounds=200) < 1e-6
+    same = p_value(ones[:300], zeros[:300], np.arange(300) // 3, threshold=0.05, rounds=200)
+    assert same == 1 / 200
+
+
+def _documents(count: int, rise: float, noise: float = 0.02, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Bits of candidate and other, of lognormal sizes; the whole rise is exactly `rise`."""
+    rng = np.random.default_rng(seed)
+    theirs = rng.lognormal(5, 0.5, count)
+    ours = theirs * (1 + noise * rng.standard_normal(count))
+    return ours * (1 + rise) * theirs.sum() / ours.sum(), theirs
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        documents.Drawn("normal", 0.8, 100),
+        documents.Drawn("exponential", 1.3, 100),
+        documents.Drawn("rare among noise", 0.0, 50),
+        documents.Drawn("rare", 0.8, 300),
+        documents.Drawn("by size", 1.3, 100),
+    ],
+    ids=lambda setting: setting.name,
+)
+def test_bits_that_rise_by_the_margin_are_seldom_promoted(setting: documents.Drawn) -> None:
+    found = documents.promotions(setting, ROUNDS)
+    assert found["promoted"] <= _limit()
+    assert (found["through_the_gate"], found["otherwise"]) == (10, 0)
+
+
+def test_equal_bits_of_the_embedded_worlds_spread_pass() -> None:
+    found = documents.promotions(documents.Drawn("normal", 0.8, 300, rise=0.0), ROUNDS)
+    assert found["promoted"] > 0.9
+
+
+def test_relative_and_absolute_falls_are_plain_arithmetic() -> None:
+    ours, theirs = _documents(200, -0.1)
+    chars = np.random.default_rng(1).integers(50, 900, 200).astype(float)
+    fall = compare_ratios(ours, theirs, theirs, range(200))
+    assert fall.mean == pytest.approx(0.1)
+    assert fall.lower < 0.1 < fall.upper and fall.better
+    bits = compare_ratios(ours, theirs, chars, range(200))
+    assert bits.mean == pytest.approx((theirs.sum() - ours.sum()) / chars.sum())
+
+
+def test_a_candidate_that_is_better_everywhere_passes() -> None:
+    """Without a document that loses, the imaginary one is no outlier that ends the test."""
+    found = compare_ratios(*_arguments(_documents(150, -0.5, 0.05)))
+    assert found.decided and found.better
+
+
+def test_bits_mirror() -> None:
+    """Exchanged, in units of the first model's bits, the bounds change sides."""
+    ours, theirs = _documents(120, 0.02)
+    forward = compare_ratios(ours, theirs, np.ones(120), range(120))
+    backward = compare_ratios(theirs, ours, np.ones(120), range(120))
+    assert forward.mean == pytest.approx(-backward.mean)
+    assert forward.lower == pytest.approx(-backward.upper, rel=0.05)
+
+
+def test_equal_bits_are_weak_evidence_from_few_documents() -> None:
+    bits = np.full(400, 100.0)
+    few, many = (compare_ratios(bits[:n], bits[:n], bits[:n], range(n)) for n in (60, 400))
+    assert few.method == many.method == "bootstrap"
+    assert few.lower == pytest.approx(-(1 - 0.05 ** (1 / 60)), abs=0.01)
+    assert not few.not_worse(0.03) and many.not_worse(0.03)
+
+
+def test_too_few_or_too_uneven_documents_decide_nothing() -> None:
+    few = compare_ratios(*_arguments(_documents(MIN_DOCUMENTS - 1, -0.2)))
+    assert (few.method, few.lower, few.needed) == ("none", -np.inf, MIN_DOCUMENTS)
+    ours, theirs = _documents(100, 0.0)
+    theirs[0], ours[0] = 40 * theirs.max(), 39 * theirs.max()
+    uneven = compare_ratios(ours, theirs, theirs, range(100))
+    assert (uneven.method, uneven.lower) == ("none", -np.inf)
+    assert uneven.needed is not None and uneven.needed > 100
+
+
+def _arguments(bits: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, range]:
+    return *bits, bits[1], range(len(bits[0]))
+
+
+def test_the_t_test_of_ratios_leaves_out_residuals_that_it_can_compute() -> None:
+    ours, theirs = _documents(80, 0.01)
+    value, weight = ((theirs - ours) / theirs.sum())[None], (theirs / theirs.sum())[None]
+    residual = (value - weight * value.sum()) / (1 - weight)
+    assert ratio_bounds(value, weight)[0] == pytest.approx(ratio_bounds(value, weight, residual)[0])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "below", "said"),
+    [
+        ([1.0], [1.0, 2.0], [1.0, 2.0], "candidate 1, other 2"),
+        ([1.0], [float("inf")], [1.0], "not finite"),
+        ([1.0, 1.0], [1.0, 1.0], [-1.0, 3.0], "zero or more"),
+        ([1.0], [0.0], [1.0], "sum above zero"),
+    ],
+)
+def test_bad_ratios_are_refused(
+    ours: list[float], theirs: list[float], below: list[float], said: str
+) -> None:
+    with pytest.raises(EvalError, match=said):
+        compare_ratios(ours, theirs, below, range(len(theirs)))

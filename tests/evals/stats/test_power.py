@@ -10,6 +10,7 @@ from scipy.stats import multivariate_normal, norm
 
 from evals.errors import EvalError
 from evals.stats import power
+from tests.proof.documents import Drawn, promotions
 
 
 @pytest.mark.parametrize(("margin", "items"), [(0.02, 1546), (0.03, 687), (0.05, 247)])
@@ -103,3 +104,17 @@ def test_all_of_several_tests() -> None:
 def test_impossible_plans_are_refused(call: object, said: str) -> None:
     with pytest.raises(EvalError, match=said):
         call()  # type: ignore[operator]
+
+
+def test_power_of_ratios_is_no_more_than_that_of_its_t_test() -> None:
+    with_unseen = power.ratio_power(284, 0.03, 0.2, 1.5)
+    assert with_unseen < power.ratio_power(284, 0.03, 0.2, 1e-3)
+    assert power.ratio_power(284, 0.03, 0.2, 1e-3) <= power.clustered_power(284, 1, 0.03, 0.2, 0.0)
+    assert power.ratio_power(100, 0.03, 1e-4, 1.0) == pytest.approx(1, abs=1e-3)
+    assert power.ratio_power(90, 0.03, 1e-4, 1.0) == pytest.approx(0, abs=1e-3)
+
+
+def test_power_of_ratios_is_about_what_is_found() -> None:
+    """Equal models; the plan is a little careful."""
+    found = promotions(Drawn("normal", 0.0, 130, rise=0.0), 1000)["promoted"]
+    assert found - 0.12 <= power.ratio_power(130, 0.03, 0.06, 1.0) <= found + 0.03

@@ -74,6 +74,10 @@ def test_the_default_file_is_valid(root: Path) -> None:
         ("gate.against_anchor", {"teacher": []}, ["gate.against_anchor", "'base' or 'pretrain'"]),
         ("gate.slices", [{"name": "x", "metrics": ["bpc_ru"], "margin": 0}], ["slices and floors are not"]),
         ("gate.slices", [{"name": "x", "metrics": ["truth"] * 2, "margin": 0}], ["name a task twice"]),
+        ("gate.groups", {"safety": ["truth"]}, ["group `safety` is named by no rule"]),
+        ("gate.groups", {"total": ["truth"]}, ["group `total` has the name of a metric"]),
+        ("gate.groups", {"safety": ["truth", "truth"]}, ["group `safety` names a task twice"]),
+        ("gate.groups", {"safety": ["bpc_ru"]}, ["groups are made of tasks"]),
         ("gate.floors", [{"metric": "trut", "at_least": 0.5}], ["`trut`; did you mean `truth`?"]),
         ("gate.floors", [{"metric": "truth", "at_least": 1.5}], ["less than 1"]),
         ("gate.budgets", [{"measure": "latency_ms", "at_most": 1}], ["`latency_ms` needs `prompt_tokens`"]),
@@ -98,6 +102,24 @@ def test_one_line_names_key_value_and_what_is_allowed(
     message = _error(values)
     for part in parts:
         assert part in message
+
+
+def test_slices_need_rounds_that_let_them_fire(values: dict[str, Any]) -> None:
+    """Of 11 slices the least p-value of 200 rounds, corrected, is .055: no alarm could ever sound."""
+    values["gate"]["slices"] = [{"name": "all", "metrics": list(WORLD_TASKS[:11]), "margin": 0.05}]
+    values["gate"]["bootstrap_rounds"] = 200
+    assert "the 11 slices of `all` at alpha 0.05 need 220 or more" in _error(values)
+    values["gate"]["bootstrap_rounds"] = 220
+    parse(values, "params.yaml")
+
+
+def test_a_group_may_stand_where_a_task_may(values: dict[str, Any]) -> None:
+    values["gate"]["groups"] = {"safety": ["truth", "order"]}
+    values["gate"]["floors"] = [{"metric": "safety", "at_least": 0.5}]
+    values["gate"]["slices"] = [{"name": "all", "metrics": ["safety", "grammar"], "margin": 0.05}]
+    assert set(parse(values, "params.yaml").gate.metrics) >= {"truth", "order", "grammar"}
+    values["gate"]["groups"]["safety"][1] = "ordr"
+    assert "`ordr`; did you mean `order`?" in _error(values)
 
 
 def test_a_missing_key_is_named(values: dict[str, Any]) -> None:
