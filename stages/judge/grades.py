@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.judge.summary import ALPHA, SEED
+
 if TYPE_CHECKING:
     from evals.judge.juries import Ballot
     from evals.judge.rubrics import Rubric
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 
 TABLE = "grades.parquet"
 SIDES = ("candidate", "champion")
-ALPHA = 0.025  # one-sided, for 95 % intervals
-SEED = 0
 
 
 @dataclass(frozen=True)

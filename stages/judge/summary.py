@@ -40,11 +40,11 @@ class Examined:
         from evals.judge.winrate import Evidence
 
         places = [place for place, result in enumerate(results) if isinstance(result, Verdict)]
-        verdicts = [results[place] for place in places]
+        verdicts = [result for result in results if isinstance(result, Verdict)]
         return Evidence(
-            [verdict.preference for verdict in verdicts],  # type: ignore[union-attr]
+            [verdict.preference for verdict in verdicts],
             [verdict.cluster for verdict in verdicts],
-            [verdict.asked for verdict in verdicts],  # type: ignore[union-attr]
+            [verdict.asked for verdict in verdicts],
             [labels[place] for place in places] if labels else (),
             passport.known(self.results, self.known),
             sequential,
