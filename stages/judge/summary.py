@@ -39,13 +39,16 @@ class Examined:
         from evals.judge.verdicts import Verdict
         from evals.judge.winrate import Evidence
 
-        places = [place for place, result in enumerate(results) if isinstance(result, Verdict)]
-        verdicts = [result for result in results if isinstance(result, Verdict)]
+        told = [
+            (result, label)
+            for result, label in zip(results, labels or [None] * len(results), strict=True)
+            if isinstance(result, Verdict)
+        ]
         return Evidence(
-            [verdict.preference for verdict in verdicts],
-            [verdict.cluster for verdict in verdicts],
-            [verdict.asked for verdict in verdicts],
-            [labels[place] for place in places] if labels else (),
+            [verdict.preference for verdict, _ in told],
+            [verdict.cluster for verdict, _ in told],
+            [verdict.asked for verdict, _ in told],
+            [label for _, label in told],
             passport.known(self.results, self.known),
             sequential,
         )
