@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
+from stages.common.params.adaptation import AdaptBlock
 from stages.common.params.block import Block
 from stages.common.params.corpus import WORLD_TASKS, CorpusBlock, TokensBlock, ValidationBlock
 from stages.common.params.gate import Anchor, GateBlock
@@ -21,7 +22,6 @@ from stages.common.params.shipping import (
 )
 from stages.common.params.training import (
     POSITIONS,
-    AdaptBlock,
     BaseBlock,
     DistillBlock,
     JudgeModelBlock,
@@ -110,7 +110,9 @@ class Params(Block):
                 )
 
     def _mixes(self) -> dict[str, dict[str, float]]:
-        mixes = {f"{name}.mix": getattr(self, name).mix for name in ("pretrain", "adapt", "distill")}
+        mixes = {"pretrain.mix": self.pretrain.mix, "distill.mix": self.distill.mix}
+        if self.adapt.mix is not None:
+            mixes["adapt.mix"] = self.adapt.mix
         mixes["quantize.qat.mix"] = self.quantize.qat.mix
         if self.base.source == "bootstrap" and self.base.bootstrap is not None:
             mixes["base.bootstrap.mix"] = self.base.bootstrap.mix
