@@ -51,7 +51,8 @@ def sample(
     """
     own = (seed << 32) + crc32(b"calibration")
     sampler = Sampler(shards, mix, settings.batch_size, settings.sequence_length, own, where)
-    return [sampler.batch(step) for step in range(math.ceil(tokens / (settings.batch_size * settings.sequence_length)))]
+    steps = math.ceil(tokens / (settings.batch_size * settings.sequence_length))
+    return [sampler.batch(step) for step in range(steps)]
 
 
 def collect(model: Any, batches: Iterable[Batch], device: str = "cpu") -> Activations:
@@ -68,18 +69,21 @@ def collect(model: Any, batches: Iterable[Batch], device: str = "cpu") -> Activa
         for module in body.modules()
         if isinstance(module, nn.Linear)
     }
-    tokens, was_training = 0, model.training
-    model.to(device).eval()
-    with ExitStack() as hooks, torch.no_grad():
+    tokens = 0
+    with ExitStack() as undo, torch.no_grad():
+        undo.callback(model.train, model.training)
+        undo.callback(model.to, model.device)
         for name, record in watched.items():
             hook = model.get_submodule(name).register_forward_pre_hook(record.see)
-            hooks.callback(hook.remove)
-        hooks.callback(model.train, was_training)
+            undo.callback(hook.remove)
+        model.to(device).eval()
         for batch in batches:
             hidden_states(body, batch.to(device))
             tokens += batch.inputs_BT.numel()
     if not tokens:
-        raise UserError("calibration: no text to measure activations on; raise adapt.shrink.calibration_tokens")
+        raise UserError(
+            "calibration: no text to measure activations on; raise adapt.shrink.calibration_tokens"
+        )
     for name, record in watched.items():
         record.check(name)
     return Activations(
