@@ -89,7 +89,7 @@ def test_the_sample_is_of_the_mix_and_its_seed(shards_folder: Path) -> None:
     assert not all(torch.equal(a.inputs_BT, b.inputs_BT) for a, b in zip(taken, other, strict=True))
     alone = calibration.sample(shards, {"world-en": 1.0}, settings, 300, 1, "adapt.mix")
     assert {name for one in alone for name, count in one.subset_tokens.items() if count} == {"world-en"}
-    with pytest.raises(UserError, match="`adapt.mix` names the subset `news`"):
+    with pytest.raises(UserError, match=r"`adapt\.mix` names the subset `news`"):
         calibration.sample(shards, {"news": 1.0}, settings, 300, 1, "adapt.mix")
 
 

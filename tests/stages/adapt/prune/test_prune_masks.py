@@ -1,4 +1,4 @@
-"""Unstructured and 2:4 masks: the pattern is exact, the least important weights go, and only in the decoder."""
+"""Unstructured and 2:4 masks: the pattern is exact, the least important weights go, in the decoder alone."""
 
 from __future__ import annotations
 
