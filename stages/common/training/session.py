@@ -75,9 +75,10 @@ class Session:
         evaluations: int,
         before: Before | None = None,
         observe: Observe | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> Trained:
-        """Train `model` in place. `where` is the key of the mix in params.yaml; `before` and `observe` are
-        those of `train`.
+        """Train `model` in place. `where` is the key of the mix in params.yaml; `before`, `observe` and
+        `rates` are those of `train`.
         """
         from stages.common.training.evaluation import bits_per_character, sample
 
@@ -104,6 +105,7 @@ class Session:
             label=self.name,
             before=before,
             observe=observe,
+            rates=rates,
         )
 
     def lineage(self, mix: Mapping[str, float], parent: Path | None = None) -> dict[str, Any]:

@@ -28,6 +28,10 @@ NOTES = {"method": "finegates", "trainable_parameters": 96, "removed": REMOVED, 
 def _params(**distill: Any) -> Params:
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["threads"], values["device"] = 1, "cpu"
+    shrink = {"share": 0.3, "mode": "global", "gate_learning_rate": 0.02}
+    values["adapt"] |= {"method": "finegates", "target_modules": None, "rank": None, "alpha": None}
+    values["adapt"]["shrink"] = shrink
+    values["gate"]["against_anchor"] = {"pretrain": [{"metric": "total", "margin": 0.03}]}
     values["distill"] |= {
         "student": SHRUNK,
         "mix": {"world-ru": 0.5, "world-en": 0.5},
