@@ -6,13 +6,15 @@ base on the hub that is not in the cache is unknown, and so is all that follows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError
+from stages.common.params.training import SHRUNK
 
 FP32, BF16 = 4, 2
 # AdamW keeps two moments and needs the gradient, all in fp32, for each trained parameter.
@@ -110,12 +112,13 @@ def plan(params: Any, flops_per_second: float | None = None) -> list[Row]:
     `UserError` when a named local base does not exist or a budget of parameters fits no shape.
     """
     base = _base_model(params)
-    rows = [*_training_rows(params, base), *_judge_rows(params)]
+    adapted = _adapted(params, base)
+    student = _student(params, adapted)
+    rows = [*_training_rows(params, base, adapted, student), *_judge_rows(params)]
     if flops_per_second is not None:
         rows = [_timed(row, flops_per_second) for row in rows]
-    student = _student(params, base)
     for name, candidate in params.candidates.items():
-        model = base if candidate.source == "adapt" else student
+        model = adapted if candidate.source == "adapt" else student
         stored = _stored_bytes(model, candidate) if model else None
         rows.append(
             Row(f"quantize {name}", model.parameters if model else None, stored, note=_unknown(model))
@@ -124,11 +127,12 @@ def plan(params: Any, flops_per_second: float | None = None) -> list[Row]:
 
 
 def _timed(row: Row, flops_per_second: float) -> Row:
-    seconds = None if row.flops is None else row.flops / flops_per_second
-    return Row(**{**vars(row), "seconds": seconds})
+    return replace(row, seconds=None if row.flops is None else row.flops / flops_per_second)
 
 
-def _training_rows(params: Any, base: _Model | None) -> Iterator[Row]:
+def _training_rows(
+    params: Any, base: _Model | None, adapted: _Model | None, student: _Model | None
+) -> Iterator[Row]:
     if params.base.source == "bootstrap":
         yield _row("base", base, params.base.bootstrap.training)
     else:
@@ -136,8 +140,10 @@ def _training_rows(params: Any, base: _Model | None) -> Iterator[Row]:
         yield Row("base", base.parameters if base else None, size, note=_unknown(base) or "taken as it is")
     yield _row("pretrain", base, params.pretrain.training)
     adapter = _lora_parameters(base, params.adapt) if base else 0
-    yield _row("adapt", base, params.adapt.training, trained=adapter)
-    yield _row("distill", _student(params, base), params.distill.training, teacher=base)
+    left = f"leaves about {adapted.parameters:,} parameters" if adapted and params.adapt.cuts else ""
+    yield replace(_row("adapt", base, params.adapt.training, trained=adapter), note=left or _unknown(base))
+    teacher = base if params.distill.student == SHRUNK else adapted
+    yield _row("distill", student, params.distill.training, teacher=teacher)
 
 
 def _judge_rows(params: Any) -> Iterator[Row]:
@@ -192,21 +198,50 @@ def _base_model(params: Any) -> _Model | None:
         return None
 
 
-def _student(params: Any, base: _Model | None) -> _Model | None:
-    if params.distill.student != "every-second-layer":
-        folder = Path(params.distill.student)
+def _adapted(params: Any, base: _Model | None) -> _Model | None:
+    """What `adapt` leaves: the base, or after a cut one of the size that the budget asks for, with one width
+    for all layers whatever the mode; which units go is known after the training.
+    """
+    if base is None or not params.adapt.cuts:
+        return base
+    import torch
+
+    from stages.adapt.shrink.budget import choose
+    from stages.adapt.shrink.units import Scores, Units
+
+    config, units = copy.deepcopy(base.module.config), Units.of(base.module.config)
+    equal = Scores(
+        tuple(torch.zeros(layer.ffn) for layer in units.layers),
+        tuple(torch.zeros(layer.groups) for layer in units.layers),
+    )
+    kept = choose(units, equal, params.adapt.shrink.model_copy(update={"mode": "uniform"})).kept
+    first, width = kept.layers[0], _head_width(config)
+    heads = config.num_attention_heads // config.num_key_value_heads
+    config.head_dim = width
+    config.intermediate_size = len(kept.ffn[first])
+    config.num_key_value_heads = len(kept.groups[first])
+    config.num_attention_heads = heads * config.num_key_value_heads
+    return _on_meta(_with_layers(config, kept.layers))
+
+
+def _student(params: Any, adapted: _Model | None) -> _Model | None:
+    if params.distill.folder is not None:
+        folder = Path(params.distill.folder)
         if not folder.is_dir():
             raise UserError(f"params.yaml: distill.student {folder} is no folder; correct it")
         return _from_folder(folder)
-    if base is None:
-        return None
-    import copy
+    if adapted is None or params.distill.student == SHRUNK:
+        return adapted
+    config = copy.deepcopy(adapted.module.config)
+    return _on_meta(_with_layers(config, range(0, config.num_hidden_layers, 2)))
 
-    config = copy.deepcopy(base.module.config)
+
+def _with_layers(config: Any, layers: Sequence[int]) -> Any:
+    """`config` with only these of its layers."""
     if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[::2]
-    config.num_hidden_layers = len(range(0, config.num_hidden_layers, 2))
-    return _on_meta(config)
+        config.layer_types = [config.layer_types[layer] for layer in layers]
+    config.num_hidden_layers = len(layers)
+    return config
 
 
 def _derived(parameters: int, vocab_size: int) -> _Model:
