@@ -15,10 +15,13 @@ from typing import Any
 
 from stages.common.errors import UserError
 from stages.common.params.training import SHRUNK
+from stages.common.trainable import Layer, linear_layers, trainable_numbers
 
 FP32, BF16 = 4, 2
 # AdamW keeps two moments and needs the gradient, all in fp32, for each trained parameter.
 TRAINED_BYTES = 3 * FP32
+# Of a weight in NF4: half a byte, a byte of scale per 64 weights, and an fp32 scale of 256 of those.
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,14 @@ class _Model:
         return sum(value.numel() for value in self.module.parameters())
 
     @property
+    def layers(self) -> dict[str, Layer]:
+        """The linear layers of the decoder, by name; the head is left out."""
+        return linear_layers(self.module)
+
+    @property
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of the linear layers of the decoder, by name; the head is left out."""
-        return {
-            name: (layer.out_features, layer.in_features)
-            for name, layer in self.module.get_decoder().named_modules()
-            if hasattr(layer, "in_features")
-        }
+        """(out, in) of `layers`."""
+        return {name: (layer.outer, layer.inner) for name, layer in self.layers.items()}
 
     def forward_flops(self, sequence_length: int) -> float:
         """Floating-point operations of one token forward: two per weight of a matrix (head included), and
@@ -139,9 +143,10 @@ def _training_rows(
         size = base.parameters * FP32 if base else None
         yield Row("base", base.parameters if base else None, size, note=_unknown(base) or "taken as it is")
     yield _row("pretrain", base, params.pretrain.training)
-    adapter = _lora_parameters(base, params.adapt) if base else 0
+    trained = trainable_numbers(params.adapt, base.layers, base.module.config) if base else 0
+    row = _row("adapt", base, params.adapt.training, trained=trained, nf4=params.adapt.nf4)
     left = f"leaves about {adapted.parameters:,} parameters" if adapted and params.adapt.cuts else ""
-    yield replace(_row("adapt", base, params.adapt.training, trained=adapter), note=left or _unknown(base))
+    yield replace(row, note=left or row.note)
     teacher = base if params.distill.student == SHRUNK else adapted
     yield _row("distill", student, params.distill.training, teacher=teacher)
 
@@ -154,9 +159,16 @@ def _judge_rows(params: Any) -> Iterator[Row]:
 
 
 def _row(
-    stage: str, model: _Model | None, settings: Any, trained: int | None = None, teacher: _Model | None = None
+    stage: str,
+    model: _Model | None,
+    settings: Any,
+    trained: int | None = None,
+    teacher: _Model | None = None,
+    nf4: bool = False,
 ) -> Row:
-    """`trained`: parameters that take a gradient, all of the model when None. `teacher` runs forward only."""
+    """`trained`: parameters that take a gradient, all of the model when None. `teacher` runs forward only.
+    `nf4`: the matrices are held in 4 bits.
+    """
     if model is None:
         return Row(stage, None, None, tokens=settings.tokens, note=_unknown(model))
     length = settings.sequence_length
@@ -169,7 +181,8 @@ def _row(
     return Row(
         stage,
         model.parameters,
-        FP32 * (model.parameters + extra + (teacher.parameters if teacher else 0)),
+        FP32 * (model.parameters + extra + (teacher.parameters if teacher else 0))
+        - (round((FP32 - NF4) * sum(prod(shape) for shape in model.matrices.values())) if nf4 else 0),
         TRAINED_BYTES * (model.parameters if trained is None else trained),
         model.activation_bytes(part, settings.precision),
         settings.tokens,
@@ -262,12 +275,6 @@ def _on_meta(config: Any) -> _Model:
 
     with torch.device("meta"):
         return _Model(AutoModelForCausalLM.from_config(config))
-
-
-def _lora_parameters(model: _Model, block: Any) -> int:
-    targets = set(block.target_modules)
-    shapes = (shape for name, shape in model.matrices.items() if name.rpartition(".")[2] in targets)
-    return sum(block.rank * (out + inner) for out, inner in shapes)
 
 
 def _stored_bytes(model: _Model, candidate: Any) -> int:
