@@ -219,8 +219,8 @@ def _uniform(
     numbers = _group_numbers(units, layers, settings) if GROUPS in units.parts else [0]
     if not numbers:
         raise UserError(
-            f"{KEY}.mode: uniform cannot give every layer a number of KV groups that `multiples.groups` and the "
-            "stock class allow; use `global`"
+            f"{KEY}.mode: uniform finds no number of KV groups that `multiples.groups` and the stock class "
+            "allow for every layer; use `global`"
         )
     found = []
     for groups in numbers:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lowbit.registration import PREFIX
+
 from stages.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 FFN, GROUPS = "ffn", "groups"
 PARTS = (FFN, GROUPS)
-OURS = "lowbit_"
 # Per family: whether q, k, v and whether gate, up have biases; a name is that of the key that says so.
 _BIASES: dict[str, tuple[bool | str, bool | str]] = {
     "llama": ("attention_bias", "mlp_bias"),
@@ -158,7 +159,7 @@ class Kept:
 def family_of(config: Any) -> str:
     """The family of `config`: llama, mistral, qwen2 or qwen3. Raises `UserError` for any other."""
     name = str(config.model_type)
-    family = name.removeprefix(OURS)
+    family = name.removeprefix(PREFIX)
     if family not in _BIASES:
         raise UserError(
             f"model family `{name}` has no slicing rules; it can be adapted but not cut "
@@ -167,16 +168,12 @@ def family_of(config: Any) -> str:
     return family
 
 
-def head_dim(config: Any) -> int:
-    """Width of one attention head."""
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-
-
 def _layer(config: Any, attention: bool, feed: bool) -> LayerUnits:
     """`config` of one layer; `attention`, `feed`: whether q, k, v and whether gate, up have biases."""
-    hidden, head = config.hidden_size, head_dim(config)
+    hidden = config.hidden_size
     groups = config.num_key_value_heads
     queries = config.num_attention_heads // groups
+    head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     rows = (queries + 2) * head
     return LayerUnits(
         ffn=config.intermediate_size,
