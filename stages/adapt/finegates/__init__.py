@@ -1,0 +1,3 @@
+"""FineGates (arXiv 2602.09169) as a peft method of our own: gates that learn which units a smaller model
+keeps.
+"""
