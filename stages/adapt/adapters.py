@@ -5,6 +5,7 @@ An adapter moves the weights that it was trained beside; on others it would load
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 BASE = "base.json"
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+# peft 0.21 asks for an attribute that Transformers 5.23 has renamed.
+RENAMED = ".*is_gradient_checkpointing.*"
 # peft keeps module names in sets, whose order changes from process to process.
 SETS = ("target_modules", "exclude_modules", "feedforward_modules")
 
@@ -30,6 +33,19 @@ SETS = ("target_modules", "exclude_modules", "feedforward_modules")
 def weights_digest(folder: Path) -> str:
     """Hex SHA-256 of the weights of the checkpoint in `folder`; its tokenizer and manifest do not count."""
     return sha256_paths(folder, weight_files(folder))
+
+
+def attach(model: Any, config: Any, name: str | None = None) -> Any:
+    """`model` wrapped by peft, which says that it belongs to the checkpoint `name`."""
+    from peft import get_peft_model
+
+    config = copy.copy(config)
+    config.base_model_name_or_path = None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=RENAMED)
+        wrapped = get_peft_model(model, config)
+    config.base_model_name_or_path = name
+    return wrapped
 
 
 def save(model: Any, folder: Path, context: AdaptContext, **options: Any) -> None:
@@ -115,7 +131,7 @@ def load(model: Any, folder: Path, base: Path) -> Any:
 
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+            warnings.filterwarnings("ignore", message=RENAMED)
             return PeftModel.from_pretrained(model, folder).eval()
     except Exception as error:  # safetensors raises its own, peft several
         raise UserError(f"{folder}: this adapter cannot be read ({one_line(error)})") from error

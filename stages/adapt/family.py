@@ -81,21 +81,15 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
 
     Raises `UserError` when a target module is not there or the method does not fit one of them.
     """
-    from peft import get_peft_model
-
     block = context.block
     targets(model, block.target_modules or ())
     if block.nf4:
         nf4.freeze(model, context.device)
     torch.manual_seed(context.seed)
     try:
-        with warnings.catch_warnings():
-            # peft 0.21 asks for an attribute that Transformers 5.23 has renamed.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-            wrapped = get_peft_model(model, CONFIGS[block.method](block, context.seed))
+        wrapped = adapters.attach(model, CONFIGS[block.method](block, context.seed), context.name)
     except ValueError as error:
         raise UserError(f"params.yaml: adapt cannot be applied to this model ({one_line(error)})") from error
-    wrapped.peft_config["default"].base_model_name_or_path = context.name
     return Pissa(wrapped, context) if block.method == "pissa" else Peft(wrapped, context)
 
 

@@ -20,7 +20,7 @@ def freeze(model: Any, device: str) -> None:
     installed, or has nothing for this device.
     """
     try:
-        from bitsandbytes.nn import Linear4bit
+        from bitsandbytes.nn import Linear4bit, Params4bit
     except ImportError as error:
         raise UserError(
             f"params.yaml: adapt.nf4 needs bitsandbytes ({one_line(error)}); install it with "
@@ -37,7 +37,13 @@ def freeze(model: Any, device: str) -> None:
                 quant_type="nf4",
                 device="meta",
             )
-            small.load_state_dict(layer.state_dict(), assign=True)
+            # Becomes 4-bit where the model is put next.
+            small.weight = Params4bit(
+                layer.weight.detach(), requires_grad=False, quant_type="nf4", module=small
+            )
+            small.bias = layer.bias
+            # That path of evaluation repacks the weights for good, computes in bf16 and refuses odd widths.
+            small.support_avx512bf16_for_cpu = False
             decoder.set_submodule(name, small.requires_grad_(False))
     # What peft asks to choose its layer classes.
     model.is_loaded_in_4bit = True
@@ -51,11 +57,11 @@ def freeze(model: Any, device: str) -> None:
 
 def merge(trained: Any, base: Path) -> Any:
     """The dense model of the folder `base` with the adapter of `trained` merged into its weights."""
-    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
+    from stages.adapt.adapters import attach
     from stages.common.checkpoint import load_model
 
-    config = trained.peft_config["default"]
-    dense = get_peft_model(load_model(base, dtype=torch.float32), config)
+    dense = attach(load_model(base, dtype=torch.float32), trained.peft_config["default"])
     set_peft_model_state_dict(dense, get_peft_model_state_dict(trained, save_embedding_layers=False))
     return dense.merge_and_unload()

@@ -14,11 +14,11 @@ from stages.adapt.adaptation import trainable_parameters
 from stages.common.checkpoint import digest, load_model, load_tokenizer, save_model
 from stages.common.errors import UserError
 from stages.common.params.adaptation import LOW_RANK, PARTIAL
-from stages.common.training.resume import Resume
 from stages.common.trainable import linear_layers, trainable_numbers
+from stages.common.training.resume import Resume
 
 METHODS = LOW_RANK + PARTIAL
-# hidden 32, FFN 64, two query heads and one key and value head of 16: (in, out) and bias of Qwen2, two layers.
+# (in, out) and whether Qwen2 has a bias: hidden 32, FFN 64, two query heads and one key and value head of 16.
 SHAPES = {
     "q_proj": (32, 32, True),
     "k_proj": (32, 16, True),
@@ -172,7 +172,7 @@ def test_bitfit_needs_biases_and_lora_xs_the_rank(tmp_path: Path, world: Path) -
         fakes.adapted(llama, fakes.block("bitfit"))
     with pytest.raises(UserError, match=r"adapt\.rank 17 is above 16, the rank that model\.layers\.0\.self"):
         fakes.adapted(world, fakes.block("lora-xs", rank=17))
-    with pytest.raises(UserError, match="cannot be applied to this model .*rank 40 results in more shira"):
+    with pytest.raises(UserError, match=r"cannot be applied to this model .*rank 40 results in more shira"):
         fakes.adapted(world, fakes.block("shira", rank=40))
 
 
@@ -181,9 +181,7 @@ def test_an_adapter_is_refused_on_other_weights(world: Path, tmp_path: Path) -> 
     adaptation.save_adapter(tmp_path / "adapter")
     other = fakes.make_base(tmp_path / "other", seed=5)
     model = load_model(other / "base")
-    with pytest.raises(
-        UserError, match=r"belongs to the weights .* \(out/pretrain when it was made\), .*base"
-    ):
+    with pytest.raises(UserError, match=r"belongs to the weights .* \(out/pretrain when it was made\)"):
         adapters.load(model, tmp_path / "adapter", other / "base")
     with pytest.raises(UserError, match="no adapter there; `adapt` writes one to"):
         adapters.load(model, tmp_path, other / "base")
