@@ -31,6 +31,9 @@ class FineGatesConfig(PeftConfig):
     steps over which the removed share grows from 0. `sigma`: standard deviation of the gates' noise. Both
     are unused in `faithful`, whose noise is fixed.
 
+    `ffn_multiple`, `group_multiple`: of the widths that `uniform` will be cut to; other modes learn nothing
+    of them.
+
     `r`: rank of the matrices beside the gates on all target modules, 0 for none; `lora_alpha` / `r` scales
     them. `bias`: `none`, or `all` to train those biases that the architecture has. `seed`: of noise and
     matrices.
@@ -45,6 +48,8 @@ class FineGatesConfig(PeftConfig):
     share: float = field(default=0.3)
     ramp: float = field(default=0.5)
     sigma: float = field(default=0.5)
+    ffn_multiple: int = field(default=1)
+    group_multiple: int = field(default=1)
     r: int = field(default=0)
     lora_alpha: float = field(default=1.0)
     bias: str = field(default="none")
@@ -61,9 +66,11 @@ class FineGatesConfig(PeftConfig):
                 raise UserError(f"FineGates: {name} `{getattr(self, name)}` is not one of {', '.join(among)}")
         for name, low, high in (
             ("share", 0, MOST),
-            ("ramp", 0, 1),
+            ("ramp", 0.01, 1),
             ("sigma", 0.01, 10),
-            ("r", 0, 4096),
+            ("ffn_multiple", 1, math.inf),
+            ("group_multiple", 1, math.inf),
+            ("r", 0, math.inf),
             ("lora_alpha", 0, math.inf),
         ):
             if not low <= getattr(self, name) <= high:

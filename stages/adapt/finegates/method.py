@@ -114,6 +114,8 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
         target_modules=block.target_modules,
         mode=block.shrink.mode,
         share=block.shrink.share,
+        ffn_multiple=block.shrink.multiples.ffn,
+        group_multiple=block.shrink.multiples.groups,
         r=block.rank or 0,
         lora_alpha=block.alpha or 1.0,
         seed=context.seed,

@@ -44,7 +44,8 @@ class FineGatesModel(BaseTuner):
         self._objectives: dict[str, Objective] = {}
         body = model.get_decoder() if hasattr(model, "get_decoder") else model
         # Losses may call the decoder and not the whole model.
-        self._hook = body.register_forward_pre_hook(lambda *_: self._draw())
+        self._hook = body.register_forward_pre_hook(self._draw)
+        self.train(model.training)
 
     def set_step(self, step: int, steps: int) -> None:
         """Declare the optimiser step (from 0) of `steps`: the removed share and the noise follow from it."""
@@ -70,19 +71,20 @@ class FineGatesModel(BaseTuner):
     def _trained(self) -> list[str]:
         return [name for name in self.active_adapters if self.objective(name).trained]
 
-    def _draw(self) -> None:
-        if not self.training:
+    def _draw(self, body: nn.Module, inputs: Any) -> None:  # noqa: ARG002
+        if not body.training:
             return
         if self._step is None and self._told:
             warnings.warn(
-                "FineGates: gates learn nothing until `model.base_model.set_step(step, steps)` is called
-                before " "every step", stacklevel=2,
+                "FineGates: gates learn nothing until `model.base_model.set_step(step, steps)` is called "
+                "before every step",
+                stacklevel=2,
             )
         self._told = True
         for name in self._trained():
             self.objective(name).draw(*(self._step or (0, 1)))
 
-    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:  # noqa: ARG002
         if peft_config.target_modules is None:
             names = LINEAR if peft_config.mode == "faithful" else OWNERS
             peft_config.target_modules = set(names)
@@ -105,7 +107,8 @@ class FineGatesModel(BaseTuner):
         names = {name.rpartition(".")[2] for name in wanted or ()}
         if missing := sorted(names - set(there)):
             raise UserError(
-                f"FineGates: target module {', '.join(missing)} is not in the model; it has {', '.join(there)}"
+                f"FineGates: target module {', '.join(missing)} is not in the model; it has "
+                f"{', '.join(there)}"
             )
         if config.mode == "faithful":
             return
@@ -125,7 +128,7 @@ class FineGatesModel(BaseTuner):
         target_name: str,
         parent: nn.Module,
         current_key: str,
-        parameter_name: str | None = None,
+        parameter_name: str | None = None,  # noqa: ARG002
     ) -> None:
         seed = (peft_config.seed << 32) + crc32(current_key.encode())
         if isinstance(target, GateLayer):
@@ -133,8 +136,8 @@ class FineGatesModel(BaseTuner):
             return
         if not isinstance(target, nn.Linear):
             raise UserError(
-                f"FineGates: target module {current_key} is a {type(target).__name__}; only linear layers can be "
-                "gated"
+                f"FineGates: target module {current_key} is a {type(target).__name__}; only linear layers "
+                "can be gated"
             )
         found = _PLACE.search(current_key)
         at = int(found[1]) if found else None
@@ -143,6 +146,7 @@ class FineGatesModel(BaseTuner):
             raise UserError(_uncuttable([current_key]))
         units = self._units.layers[at].count(part) if self._units and part and at is not None else 0
         made = GateLayer(target, at, target_name, part if units else None, units)
+        made.train(target.training)
         made.set_adapter(self.active_adapters)
         made.update_layer(adapter_name, peft_config, seed)
         self._replace_module(parent, target_name, made, target)
@@ -167,14 +171,14 @@ def _units(model: nn.Module, strict: bool) -> Units | None:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            "FineGates: the model has no Transformers configuration, so its units are unknown; use mode
-            faithful"
+            "FineGates: the model has no Transformers configuration, so its units are unknown; use mode "
+            "faithful"
         ) from error
 
 
 def _uncuttable(names: list[str]) -> str:
     return (
-        f"FineGates: {', '.join(names)} cannot be cut by gates of its own; gates sit on {' and '.join(OWNERS)} "
-        "and cut the other projections with them. Name only these, give a rank (r) to train matrices there,
-        or " "use mode faithful"
+        f"FineGates: {', '.join(names)} cannot be cut by gates of its own; gates sit on "
+        f"{' and '.join(OWNERS)} and cut the other projections with them. Name only these, give a rank (r) "
+        "to train matrices there, or use mode faithful"
     )

@@ -32,9 +32,9 @@ TIED = {
 
 
 @dataclass(frozen=True)
-class _One:
-    ffn: int = 1
-    groups: int = 1
+class _Multiples:
+    ffn: int
+    groups: int
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class _Shape:
     """The width that mode `uniform` will cut to."""
 
     share: float
+    multiples: _Multiples
     mode: str = "uniform"
-    multiples: _One = _One()
     layers: int = 0
 
 
 @dataclass(frozen=True)
 class _Budget:
-    """Gates `first` to `last` (exclusive) under one threshold, of which `removed` parameters go at the end."""
+    """Gates `first` to `last` (exclusive) under one threshold; `removed` of their parameters go."""
 
     first: int
     last: int
@@ -146,8 +146,9 @@ class Objective:
         if self.config.mode == "global":
             return [_Budget(0, len(self.cost_U), self.config.share * self.gateable)]
         units = Units(self._known.layers, self.parts(), self._known.uniform_groups)
+        multiples = _Multiples(self.config.ffn_multiple, self.config.group_multiple)
         equal = Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
-        kept = choose(units, equal, _Shape(self.config.share)).kept
+        kept = choose(units, equal, _Shape(self.config.share, multiples)).kept
         budgets, first = [], 0
         for layer in self.layers:
             at, part = layer.located

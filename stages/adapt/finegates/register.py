@@ -47,8 +47,8 @@ def register() -> None:
             )
         if table.get(FINEGATES, ours) != ours:
             raise UserError(
-                f"peft {peft.__version__}: the method name {FINEGATES} is taken ({table[FINEGATES]!r}); use that "
-                "one, or a peft without it"
+                f"peft {peft.__version__}: the method name {FINEGATES} is taken ({table[FINEGATES]!r}); use "
+                "that one, or a peft without it"
             )
         tables[name] = table
     if all(FINEGATES in table for table in tables.values()):
@@ -61,8 +61,8 @@ def register() -> None:
         for table in tables.values():
             table.pop(FINEGATES, None)
         raise UserError(
-            f"peft {peft.__version__}: FineGates does not work with its internals ({error}); it was tested with "
-            f"peft >={low},<{high}"
+            f"peft {peft.__version__}: FineGates does not work with its internals ({error}); it was tested "
+            f"with peft >={low},<{high}"
         ) from error
 
 
