@@ -6,8 +6,7 @@ base on the hub that is not in the cache is unknown, and so is all that follows 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -220,21 +219,14 @@ def _adapted(params: Any, base: _Model | None) -> _Model | None:
     import torch
 
     from stages.adapt.shrink.budget import choose
-    from stages.adapt.shrink.units import Scores, Units
+    from stages.adapt.shrink.slicing import smaller
+    from stages.adapt.shrink.units import PARTS, Scores, Units
 
-    config, units = copy.deepcopy(base.module.config), Units.of(base.module.config)
-    equal = Scores(
-        tuple(torch.zeros(layer.ffn) for layer in units.layers),
-        tuple(torch.zeros(layer.groups) for layer in units.layers),
-    )
+    config = base.module.config
+    units = replace(Units.of(config), uniform_groups=None)
+    equal = Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
     kept = choose(units, equal, params.adapt.shrink.model_copy(update={"mode": "uniform"})).kept
-    first, width = kept.layers[0], _head_width(config)
-    heads = config.num_attention_heads // config.num_key_value_heads
-    config.head_dim = width
-    config.intermediate_size = len(kept.ffn[first])
-    config.num_key_value_heads = len(kept.groups[first])
-    config.num_attention_heads = heads * config.num_key_value_heads
-    return _on_meta(_with_layers(config, kept.layers))
+    return _on_meta(smaller(config, kept))
 
 
 def _student(params: Any, adapted: _Model | None) -> _Model | None:
@@ -245,16 +237,11 @@ def _student(params: Any, adapted: _Model | None) -> _Model | None:
         return _from_folder(folder)
     if adapted is None or params.distill.student == SHRUNK:
         return adapted
-    config = copy.deepcopy(adapted.module.config)
-    return _on_meta(_with_layers(config, range(0, config.num_hidden_layers, 2)))
+    from lowbit.layerwise import resized, widths_of
 
-
-def _with_layers(config: Any, layers: Sequence[int]) -> Any:
-    """`config` with only these of its layers."""
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[layer] for layer in layers]
-    config.num_hidden_layers = len(layers)
-    return config
+    config = adapted.module.config
+    types = getattr(config, "layer_types", None)
+    return _on_meta(resized(config, widths_of(config)[::2], **({"layer_types": types[::2]} if types else {})))
 
 
 def _derived(parameters: int, vocab_size: int) -> _Model:

@@ -61,7 +61,7 @@ def cut(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     _check(model, kept)
-    config = _config(model.config, kept)
+    config = smaller(model.config, kept)
     with torch.device("meta"):
         small: Any = AutoModelForCausalLM.from_config(
             config, dtype=model.dtype, attn_implementation=model.config._attn_implementation
@@ -120,7 +120,8 @@ def _layers(model: PreTrainedModel) -> Any:
     return model.get_decoder().layers
 
 
-def _config(config: Any, kept: Kept) -> Any:
+def smaller(config: Any, kept: Kept) -> Any:
+    """The configuration of what `kept` leaves of the model that `config` describes."""
     before = widths_of(config)
     widths = []
     for at in kept.layers:
