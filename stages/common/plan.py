@@ -29,7 +29,7 @@ class Row:
 
     `weight_bytes`: held while training (fp32, the teacher too) or stored, for a candidate. `optimiser_bytes`:
     gradients and moments. `activation_bytes`: what the backward pass keeps, of one part of a step. `flops`:
-    of the whole stage. `seconds`: at a given speed.
+    of the whole stage. `seconds`: at a given speed. `trained`: numbers that take a gradient.
     """
 
     stage: str
@@ -41,6 +41,7 @@ class Row:
     flops: float | None = None
     seconds: float | None = None
     note: str = ""
+    trained: int | None = None
 
     @property
     def memory(self) -> int | None:
@@ -186,6 +187,7 @@ def _row(
         model.activation_bytes(part, settings.precision),
         settings.tokens,
         flops * settings.tokens,
+        trained=model.parameters if trained is None else trained,
     )
 
 

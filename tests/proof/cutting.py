@@ -171,3 +171,130 @@ def _emptied(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
+
+
+def recovered(world: World, source: str, seed: int, tokens: int, rate: float) -> dict[str, Any]:
+    """Distil the parent into the smaller model `source` with the settings of the stage `distill`, but for
+    these tokens and this rate. The score of what comes out, `<source>-recovered-<rate>-<seed>`.
+    """
+    import torch
+
+    from stages.common.checkpoint import load_model, save_model
+    from stages.common.params import load, select
+    from stages.common.training.losses import distillation
+    from stages.common.training.session import Session
+
+    params = load(world.folder / "params.yaml")
+    settings = params.distill.training.model_copy(update={"tokens": tokens, "learning_rate": rate})
+    block = params.distill.model_copy(update={"training": settings})
+    params = params.model_copy(update={"distill": block, "seed": seed, "threads": 1})
+    inputs = {"teacher": world.model(PARENT), "student": world.model(source), "tokens": world.out / "tokens"}
+    reads = select(params, ("distill", "seed", "threads", "device"))
+    session = Session.begin("recover", reads, inputs, checkpoints=("teacher", "student"))
+    teacher, student = (load_model(inputs[name], dtype=torch.float32) for name in ("teacher", "student"))
+    loss = distillation(
+        teacher.requires_grad_(False),
+        block.cross_entropy_weight,
+        block.temperature,
+        session.shards.vocab_size,
+    )
+    trained = session.train(student, loss, settings, block.mix, "distill.mix", evaluations=0)
+    name = recovered_name(source, seed, rate)
+    save_model(student, session.tokenizer, _emptied(world.model(name)))
+    session.resume.clear()
+    return {
+        "source": source,
+        "seed": seed,
+        "learning_rate": rate,
+        "tokens": sum(trained.tokens.values()),
+        **scored(world, name),
+    }
+
+
+def recovered_name(source: str, seed: int, rate: float) -> str:
+    """What `recovered` calls its model."""
+    return f"{source}-recovered-{rate:g}-{seed}"
+
+
+def packed(world: World, source: str, recipe: str, bits: float | None) -> dict[str, Any]:
+    """The model `source` stored by a recipe of `quantize`, its bytes and score. `bits`: the budget of
+    `higgs-dynamic`.
+    """
+    from lowbit import quantize_folder
+
+    from stages.common.params.shipping import Candidate
+    from stages.measure.size import stored_bytes
+    from stages.quantize.dynamic import plan_for
+
+    plan: Any = recipe
+    if bits is not None:
+        candidate = Candidate(source="adapt", recipe=recipe, bits=bits, alphas="sample")
+        plan = plan_for(candidate, world.model(source), world.out / "tokens", seed=1).plan
+    name = f"{source}-{recipe}{'' if bits is None else f'-{bits:g}'}"
+    out = world.model(name)
+    shutil.rmtree(out, ignore_errors=True)
+    quantize_folder(world.model(source), plan, out, seed=1)
+    recipe = recipe if bits is None else f"{recipe} {bits:g}"
+    return {"source": source, "recipe": recipe, "bytes": stored_bytes(out), **scored(world, name)}
+
+
+def masked(world: World, method: str, pattern: str, share: float) -> dict[str, Any]:
+    """The parent with a mask of single weights and without any training; its score and the masked share.
+
+    `method`: magnitude or wanda. `pattern`: unstructured (magnitude within a layer, Wanda within a row, as
+    in its paper) or 2:4.
+    """
+    from stages.adapt.prune import masks
+
+    model, activations, tokenizer = _seen(world)
+    by = masks.magnitude if method == "magnitude" else masks.wanda(activations)
+    unstructured = masks.per_layer if method == "magnitude" else masks.per_row
+    zeroed = masks.apply(model, by, unstructured(share) if pattern == "unstructured" else masks.two_four)
+    name = f"mask-{method}-{pattern.replace(':', '-')}-{share:g}"
+    return {"method": method, "pattern": pattern, "zeroed": zeroed, **_kept(world, name, model, tokenizer)}
+
+
+def untrained(world: World, method: str, share: float, seed: int) -> dict[str, Any]:
+    """The parent with the units closed that a pruning method picks, and without any training."""
+    from stages.adapt.prune import scores
+    from stages.adapt.shrink.budget import choose
+    from stages.adapt.shrink.slicing import apply_mask
+    from stages.adapt.shrink.units import Units
+    from stages.common.params import parse
+
+    model, activations, tokenizer = _seen(world)
+    units = Units.of(model.config)
+    found = {
+        "random": lambda: scores.random(units, seed),
+        "magnitude": lambda: scores.magnitude(model, units),
+        "wanda": lambda: scores.wanda(model, units, activations),
+        "minitron": lambda: scores.minitron(model, units, activations),
+    }[method]()
+    shrink = parse(_params(world, Cut(method, seed, 1e-3, share)), "params.yaml").adapt.shrink
+    choice = choose(units, found, shrink)
+    apply_mask(model, choice.kept)
+    kept = _kept(world, f"untrained-{method}-{share:g}", model, tokenizer)
+    return {"method": method, "share": share, "after_rounding": choice.after_rounding, **kept}
+
+
+def _seen(world: World) -> tuple[Any, Any, Any]:
+    """The parent, what it sees on calibration text, its tokenizer."""
+    import torch
+
+    from stages.adapt.prune import calibration
+    from stages.common.checkpoint import load_model, load_tokenizer
+    from stages.common.params import load
+    from stages.common.training.shards import Shards
+
+    adapt = load(world.folder / "params.yaml").adapt
+    model = load_model(world.model(PARENT), dtype=torch.float32)
+    shards = Shards.open(world.out / "tokens")
+    text = calibration.sample(shards, adapt.mix, adapt.training, CALIBRATION_TOKENS, 1, "adapt.mix")
+    return model, calibration.collect(model, text), load_tokenizer(world.out / "tokens" / "tokenizer")
+
+
+def _kept(world: World, name: str, model: Any, tokenizer: Any) -> dict[str, Any]:
+    from stages.common.checkpoint import save_model
+
+    save_model(model, tokenizer, _emptied(world.model(name)))
+    return scored(world, name)

@@ -1,4 +1,4 @@
-"""Methods `random`, `magnitude`, `wanda`, `minitron`: score units, cut the model, train LoRA on what stays."""
+"""Methods `random`, `magnitude`, `wanda`, `minitron`: score, cut the model, train LoRA on what stays."""
 
 from __future__ import annotations
 

@@ -70,9 +70,13 @@ class Params(Block):
     @model_validator(mode="after")
     def _fit_together(self) -> Params:
         """What one block names must be declared by another: found here, not hours into a run."""
+        for name in self.adapt.supervised:
+            if name in self.corpus.languages:
+                raise ValueError(f"`adapt.data` has a subset `{name}`, and so has corpus.sources; rename one")
         for key, mix in self._mixes().items():
             for subset in mix:
-                _known(f"`{key}` names the subset", subset, self.corpus.languages, "corpus.sources gives")
+                if key != "adapt.mix" or subset not in self.adapt.supervised:
+                    _known(f"`{key}` names the subset", subset, self.corpus.languages, "corpus.sources gives")
         metrics = ["total", *sorted({f"bpc_{language}" for language in self.corpus.languages.values()})]
         for metric in self.gate.metrics:
             if metric.startswith("bpc_") or self.evaluate.suites == ["world"]:
