@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from stages.adapt.targets import targets
 from stages.common.errors import UserError
 
 if TYPE_CHECKING:
+    from stages.common.params.adaptation import ShrinkBlock
     from stages.common.training.losses import Loss
     from stages.common.training.sampler import Batch
 
@@ -70,7 +72,9 @@ class FineGates(Adaptation):
     def settle(self) -> Choice:
         """Pick what stays by the gates' scores; from then on every gate is 1 or 0. Again does nothing."""
         if self._choice is None:
-            self._choice = choose(self.units, self.objective.scores(), self.context.block.shrink)
+            shrink, scores = self.context.block.shrink, self.objective.scores()
+            pick = _uniform if shrink.mode == "uniform" else choose
+            self._choice = pick(self.units, scores, shrink)
             self.objective.settle(self._choice.kept)
         return self._choice
 
@@ -114,8 +118,6 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
         target_modules=block.target_modules,
         mode=block.shrink.mode,
         share=block.shrink.share,
-        ffn_multiple=block.shrink.multiples.ffn,
-        group_multiple=block.shrink.multiples.groups,
         r=block.rank or 0,
         lora_alpha=block.alpha or 1.0,
         seed=context.seed,
@@ -132,3 +134,22 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
 def _equal(units: Units) -> Scores:
     """Scores that prefer no unit."""
     return Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
+
+
+def _uniform(units: Units, scores: Scores, shrink: ShrinkBlock) -> Choice:
+    """The choice of equal widths whose number of KV groups is nearest to what the gates keep on average.
+
+    Raises `UserError` as `choose` does.
+    """
+    free = choose(units, scores, shrink.model_copy(update={"mode": "global"})).kept
+    mean = sum(len(free.groups[at]) for at in free.layers) / len(free.layers)
+    allowed = units.uniform_groups or range(1, min(layer.groups for layer in units.layers) + 1)
+    failed = None
+    for number in sorted(allowed, key=lambda number: (abs(number - mean), -number)):
+        try:
+            return choose(replace(units, uniform_groups=frozenset({number})), scores, shrink)
+        except UserError as error:
+            failed = failed or error
+    raise failed or UserError(
+        "params.yaml: adapt.shrink.mode: uniform has no number of KV groups to choose from"
+    )
