@@ -37,9 +37,10 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     block, out, ready = params.distill, outputs["checkpoint"], "student" in inputs
     if block.student == SHRUNK:
         _check_cut(inputs["student"])
-    session = Session.begin(
-        "distill", params, inputs, checkpoints=("teacher", "student") if ready else ("teacher",)
-    )
+    # The first one's tokenizer is written: what `adapt` gave may have a chat template that its parent lacks.
+    first = "student" if block.student == SHRUNK else "teacher"
+    checkpoints = (first, *(name for name in ("teacher", "student") if name in inputs and name != first))
+    session = Session.begin("distill", params, inputs, checkpoints)
     teacher = load_model(inputs["teacher"], dtype=torch.float32, device=session.device).requires_grad_(False)
     student = load_model(inputs["student"], dtype=torch.float32) if ready else every_second_layer(teacher)
     loss = distillation(teacher, block.cross_entropy_weight, block.temperature, session.shards.vocab_size)
