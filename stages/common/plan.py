@@ -77,9 +77,9 @@ class _Model:
         """
         config = self.module.config
         head = config.vocab_size * config.hidden_size
-        width = config.num_attention_heads * _head_width(config)
+        width = sum(layer.num_attention_heads * _head_width(layer) for layer in config.per_layer_config)
         matrices = sum(prod(shape) for shape in self.matrices.values()) + head
-        return 2.0 * matrices + 2.0 * config.num_hidden_layers * width * sequence_length
+        return 2.0 * matrices + 2.0 * width * sequence_length
 
     def activation_bytes(self, tokens: int, precision: str) -> int:
         """Bytes kept for the backward pass of `tokens` tokens: what each operation of a layer saves, and the
@@ -91,18 +91,19 @@ class _Model:
         from stages.common.training.losses import chunk_tokens
 
         config = self.module.config
-        queries = config.num_attention_heads * _head_width(config)
-        keys = config.num_key_value_heads * _head_width(config)
-        inner = 4 * queries + 5 * keys + 4 * config.intermediate_size
+        layers = list(config.per_layer_config)
+        queries = sum(layer.num_attention_heads * _head_width(layer) for layer in layers)
+        keys = sum(layer.num_key_value_heads * _head_width(layer) for layer in layers)
+        inner = 4 * queries + 5 * keys + 4 * sum(layer.intermediate_size for layer in layers)
         stream, copies = 6 * config.hidden_size * FP32, 0
         if precision == "bf16":
             stream = config.hidden_size * (4 * FP32 + 2 * BF16)
             head = config.vocab_size * config.hidden_size
             copies = BF16 * (head + sum(prod(shape) for shape in self.matrices.values()))
-        layer = stream + inner * (BF16 if precision == "bf16" else FP32)
+        kept = len(layers) * stream + inner * (BF16 if precision == "bf16" else FP32)
         logits = min(tokens, chunk_tokens(config.vocab_size)) * config.vocab_size
         ends = 3 * FP32 * (tokens * config.hidden_size + logits)
-        return tokens * config.num_hidden_layers * layer + ends + copies
+        return tokens * kept + ends + copies
 
 
 def _head_width(config: Any) -> int:
@@ -221,14 +222,14 @@ def _adapted(params: Any, base: _Model | None) -> _Model | None:
     import torch
 
     from stages.adapt.shrink.budget import choose
-    from stages.adapt.shrink.slicing import smaller
+    from stages.adapt.shrink.slicing import reshaped
     from stages.adapt.shrink.units import PARTS, Scores, Units
 
     config = base.module.config
     units = replace(Units.of(config), uniform_groups=None)
     equal = Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
     kept = choose(units, equal, params.adapt.shrink.model_copy(update={"mode": "uniform"})).kept
-    return _on_meta(smaller(config, kept))
+    return _on_meta(reshaped(config, kept))
 
 
 def _student(params: Any, adapted: _Model | None) -> _Model | None:
@@ -239,11 +240,10 @@ def _student(params: Any, adapted: _Model | None) -> _Model | None:
         return _from_folder(folder)
     if adapted is None or params.distill.student == SHRUNK:
         return adapted
-    from lowbit.layerwise import resized, widths_of
+    from lowbit.layerwise import with_layers
 
     config = adapted.module.config
-    types = getattr(config, "layer_types", None)
-    return _on_meta(resized(config, widths_of(config)[::2], **({"layer_types": types[::2]} if types else {})))
+    return _on_meta(with_layers(config, range(0, config.num_hidden_layers, 2)))
 
 
 def _derived(parameters: int, vocab_size: int) -> _Model:
