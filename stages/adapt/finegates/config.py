@@ -28,12 +28,12 @@ class FineGatesConfig(PeftConfig):
     `down_proj`, in `faithful` every linear layer of the decoder.
 
     `share`: of the gateable parameters that goes, in `faithful` of each gate vector. `ramp`: share of the
-    steps over which the removed share grows from 0. `sigma`: standard deviation of the gates' noise. Both
-    are unused in `faithful`, whose noise is fixed.
+    steps over which the removed share grows from 0. `sigma`: standard deviation of the gates' noise.
+    `faithful` has neither: its share holds from the first step and its noise is fixed.
 
-    `r`: rank of the matrices beside the gates on all target modules, 0 for none; `lora_alpha` / `r` scales
-    them. `bias`: `none`, or `all` to train those biases that the architecture has. `seed`: of noise and
-    matrices.
+    `r`: rank of the matrices beside the gates, 0 for none; `lora_alpha` / `r` scales them. `lora_modules`:
+    the target modules that have them, by their last name; None for all.
+    `bias`: `none`, or `all` to train those biases that the architecture has. `seed`: of noise and matrices.
 
     Raises `UserError` for values out of range.
     """
@@ -47,6 +47,7 @@ class FineGatesConfig(PeftConfig):
     sigma: float = field(default=0.5)
     r: int = field(default=0)
     lora_alpha: float = field(default=1.0)
+    lora_modules: list[str] | None = field(default=None)
     bias: str = field(default="none")
     seed: int = field(default=0)
 
@@ -68,3 +69,9 @@ class FineGatesConfig(PeftConfig):
         ):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"FineGates: {name} {getattr(self, name)} is not within {low} and {high}")
+        if self.lora_modules is not None and not self.r:
+            raise UserError("FineGates: lora_modules are given without a rank (r)")
+
+    def rank_of(self, name: str) -> int:
+        """Rank of the matrices beside the module whose last name is `name`."""
+        return self.r if self.lora_modules is None or name in self.lora_modules else 0

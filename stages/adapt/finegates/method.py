@@ -14,10 +14,12 @@ from torch import Tensor
 from stages.adapt import adapters
 from stages.adapt.adaptation import Adaptation, AdaptContext, Finished
 from stages.adapt.finegates.config import FineGatesConfig
+from stages.adapt.finegates.model import OWNERS
 from stages.adapt.finegates.objective import Objective
 from stages.adapt.finegates.register import register
 from stages.adapt.shrink.budget import Choice, choose
 from stages.adapt.shrink.notes import notes
+from stages.adapt.shrink.slicing import apply_mask, cut, probe, verify
 from stages.adapt.shrink.units import PARTS, Scores, Units
 from stages.adapt.targets import targets
 from stages.common.errors import UserError
@@ -33,7 +35,7 @@ class FineGates(Adaptation):
 
     def __init__(self, model: Any, context: AdaptContext) -> None:
         super().__init__(model)
-        self.context = context
+        self.context, self.shrink = context, _shrink(context)
         self._choice: Choice | None = None
 
     @property
@@ -65,16 +67,17 @@ class FineGates(Adaptation):
 
     def rates(self) -> Mapping[str, float]:
         """The gates have a rate of their own."""
-        rate = self.context.block.shrink.gate_learning_rate
+        rate = self.shrink.gate_learning_rate
+        if rate is None:
+            raise UserError("params.yaml: method `finegates` needs `adapt.shrink.gate_learning_rate`")
         kinds = ("column", "row") if self.objective.config.mode == "faithful" else ("mu",)
         return {f"finegates_{kind}": rate for kind in kinds}
 
     def settle(self) -> Choice:
         """Pick what stays by the gates' scores; from then on every gate is 1 or 0. Again does nothing."""
         if self._choice is None:
-            shrink, scores = self.context.block.shrink, self.objective.scores()
-            pick = _uniform if shrink.mode == "uniform" else choose
-            self._choice = pick(self.units, scores, shrink)
+            pick = _uniform if self.shrink.mode == "uniform" else choose
+            self._choice = pick(self.units, self.objective.scores(), self.shrink)
             self.objective.settle(self._choice.kept)
         return self._choice
 
@@ -87,8 +90,6 @@ class FineGates(Adaptation):
         """Fold gates and matrices into the weights, cut, and check that the smaller model is the same
         function.
         """
-        from stages.adapt.shrink.slicing import apply_mask, cut, probe, verify
-
         choice, units = self.settle(), self.units
         masked = self.model.eval().merge_and_unload()
         apply_mask(masked, choice.kept)
@@ -106,18 +107,20 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
     import peft
 
     register()
-    block = context.block
+    block, shrink = context.block, _shrink(context)
     if getattr(model.config, "quantization_config", None) is not None:
         raise UserError(f"{context.base}: quantised; gates that end in a cut need the dense weights")
     units = Units.of(model.config)
     if block.target_modules:
         targets(model, block.target_modules)
     # A budget that cannot be met is refused before the training, not after it.
-    choose(units, _equal(units), block.shrink)
+    choose(units, _equal(units), shrink)
+    faithful, named = shrink.mode == "faithful", block.target_modules or []
     config = FineGatesConfig(
-        target_modules=block.target_modules,
-        mode=block.shrink.mode,
-        share=block.shrink.share,
+        target_modules=named if faithful else sorted({*OWNERS, *named}),
+        lora_modules=named if block.rank else None,
+        mode=shrink.mode,
+        share=shrink.share,
         r=block.rank or 0,
         lora_alpha=block.alpha or 1.0,
         seed=context.seed,
@@ -129,6 +132,12 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
         wrapped = peft.get_peft_model(model, config)
     wrapped.peft_config["default"].base_model_name_or_path = context.name
     return FineGates(wrapped, context)
+
+
+def _shrink(context: AdaptContext) -> ShrinkBlock:
+    if context.block.shrink is None:
+        raise UserError(f"params.yaml: method `{context.block.method}` needs `adapt.shrink`")
+    return context.block.shrink
 
 
 def _equal(units: Units) -> Scores:
@@ -145,7 +154,7 @@ def _uniform(units: Units, scores: Scores, shrink: ShrinkBlock) -> Choice:
     mean = sum(len(free.groups[at]) for at in free.layers) / len(free.layers)
     allowed = units.uniform_groups or range(1, min(layer.groups for layer in units.layers) + 1)
     failed = None
-    for number in sorted(allowed, key=lambda number: (abs(number - mean), -number)):
+    for number in sorted(allowed, key=lambda number: (abs(number - mean), number)):
         try:
             return choose(replace(units, uniform_groups=frozenset({number})), scores, shrink)
         except UserError as error:
