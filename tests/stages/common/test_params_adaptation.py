@@ -108,8 +108,10 @@ def test_the_share_has_bounds(share: float) -> None:
 
 
 def test_shards_or_supervised_files() -> None:
-    data = [{"paths": ["a.jsonl"], "licence": "MIT", "language": "ru"}]
+    data = [{"paths": ["a.jsonl"], "subset": "chat", "licence": "MIT", "language": "ru"}]
     lora = needed("lora")
-    assert block("lora", **lora, mix=None, data=data).data is not None
-    for given in ({"data": data}, {"mix": None}):
-        assert "`mix` (of shards)" in said("lora", **lora, **given)
+    assert block("lora", **lora, mix=None, data=data).supervised == ("chat",)
+    assert block("lora", **lora, mix={"chat": 1.0, "a": 1.0}, data=data).supervised == ("chat",)
+    assert "`mix` (of shards) or `data` (supervised files) is needed" in said("lora", **lora, mix=None)
+    assert "`mix` leaves out the subset `chat`" in said("lora", **lora, data=data)
+    assert "have the subset `chat`" in said("lora", **lora, mix=None, data=data * 2)
