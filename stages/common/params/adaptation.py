@@ -27,8 +27,8 @@ REFUSED = {
 # What a method reads besides mix, data and training. Any other key of the block must be null for it.
 RANKED = frozenset({"rank", "alpha", "target_modules"})
 USES: dict[str, frozenset[str]] = {
-    **dict.fromkeys(("lora", "rslora", "dora", "velora"), RANKED | {"nf4"}),
-    **dict.fromkeys(("pissa", "lora-xs"), RANKED),
+    **dict.fromkeys(("lora", "rslora", "dora"), RANKED | {"nf4"}),
+    **dict.fromkeys(("pissa", "velora", "lora-xs"), RANKED),
     "vera": frozenset({"rank", "target_modules", "nf4"}),
     "shira": frozenset({"rank", "target_modules"}),
     "ia3": frozenset({"target_modules", "nf4"}),
@@ -109,7 +109,8 @@ class AdaptBlock(Block):
                 raise ValueError(f"method `{self.method}` does not use `{key}` here; set it to null")
         if self.nf4 and "nf4" not in uses:
             raise ValueError(
-                f"method `{self.method}` needs the dense weights while it trains; set `nf4` to false"
+                f"method `{self.method}` does not train beside a 4-bit base; set `nf4` to false, or take "
+                + " | ".join(method for method, used in USES.items() if "nf4" in used)
             )
         if self.shrink is not None:
             self._check_shrink(self.shrink)
