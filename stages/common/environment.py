@@ -31,7 +31,7 @@ def quiet(offline: bool = True) -> None:
 
 
 def skip_plugins() -> None:
-    """Keep Pydantic from reading the metadata of everything installed in search of plugins, which we have not.
+    """Keep Pydantic from reading the metadata of everything installed in search of plugins; we have none.
 
     Called before the first model is made.
     """
