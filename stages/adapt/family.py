@@ -76,8 +76,8 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
 
     Raises `UserError` when a target module is not there or the method does not fit one of them.
     """
-    block = context.block
-    targets(model, block.target_modules or ())
+    block: Any = context.block
+    targets(model, block.target_modules)
     if block.nf4:
         nf4.freeze(model, context.device)
     torch.manual_seed(context.seed)
