@@ -1,4 +1,4 @@
-"""What a method trains, at the sizes of known models; the gates and LoRA of rank 16 are those of the sheet."""
+"""What a method trains, at the sizes of known models; gates and LoRA of rank 16 are those of the sheet."""
 
 from __future__ import annotations
 
