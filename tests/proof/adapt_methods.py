@@ -88,6 +88,7 @@ def measure() -> None:
             "learning_rate": rates[name],
             # The best of three trials may lie beyond them.
             "at_the_edge": rates[name] in (min(row.rates), max(row.rates)),
+            "by_the_formula": piece(CLAIM, f"formula-{name}", lambda name=name: _formula(name, rates[name])),
             **_facts(runs[name]),
             **{key: interval([run[key] for run in runs[name]]) for key in METRICS},
             "step": _alone(name, rates[name], "step", timed),
@@ -183,6 +184,15 @@ def _facts(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if "removed" in first:
         found["removed"] = [run["removed"]["after_rounding"] for run in runs]
     return found
+
+
+def _formula(name: str, rate: float) -> int:
+    """What the method trains by the formula of its paper, which is compared with what took a gradient."""
+    from stages.common.checkpoint import load_model
+    from stages.common.trainable import linear_layers, trainable_numbers
+
+    model = load_model(WORLD.model(PARENT))
+    return trainable_numbers(_params(WORLD, name, rate, 1).adapt, linear_layers(model), model.config)
 
 
 def _alone(name: str, rate: float, kind: str, function: Callable[..., Any]) -> Any:
