@@ -31,6 +31,11 @@ class GateLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = tuple(f"finegates_{kind}" for kind in KINDS)
     other_param_names = ("finegates_scaling",)
+    finegates_mu: nn.ParameterDict
+    finegates_column: nn.ParameterDict
+    finegates_row: nn.ParameterDict
+    finegates_A: nn.ParameterDict
+    finegates_B: nn.ParameterDict
 
     def __init__(
         self, base_layer: nn.Linear, at: int | None, name: str, part: str | None, units: int
@@ -61,9 +66,9 @@ class GateLayer(nn.Module, BaseTunerLayer):
             made["A"] = (2 * uniform_RI - 1) * bound
             made["B"] = torch.zeros(self.out_features, rank, dtype=torch.float32)
             self.finegates_scaling[adapter] = config.lora_alpha / rank
-        device = self.get_base_layer().weight.device
+        base: Any = self.get_base_layer()
         for kind, value in made.items():
-            held = value if value.is_meta else value.to(device)
+            held = value if value.is_meta else value.to(base.weight.device)
             self._of(kind)[adapter] = nn.Parameter(held)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
@@ -157,7 +162,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Fold gates and matrices into the weights: W' = diag(r) (W + s B A) diag(z), b' = r b."""
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         for adapter in check_adapters_to_merge(self, adapter_names):
             if not any(adapter in self._of(kind) for kind in KINDS):
                 continue
@@ -193,7 +198,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
         """Put the weights back as they were: what a closed gate took cannot be computed back."""
         if self._dense is None:
             return
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         weight_OI, bias_O = self._dense
         base.weight.data = weight_OI
         if bias_O is not None:
