@@ -284,6 +284,22 @@ def _endpoint(found: dict[str, Any]) -> str:
     return f"faults {', '.join(found['faults'])}<br>" + "<br>".join(told)
 
 
+def _cut_latency(found: dict[str, Any]) -> str:
+    def told(name: str, cut: dict[str, Any]) -> str:
+        times = ", ".join(
+            f"{what} {value['ratio']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+            for what, value in cut["times"].items()
+            if what != "whole"
+        )
+        return f"{name} (bytes {cut['bytes_ratio']:.2f}): {times}"
+
+    return (
+        f"{found['dense']['parameters'] / 1e6:.0f} M parameters, {found['threads']} threads, "
+        f"{found['rounds']} rounds; time of the cut model over that of the dense one beside it, prompt of "
+        f"{found['prompt_tokens']} tokens: {'; '.join(told(*item) for item in found['cuts'].items())}"
+    )
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -304,4 +320,5 @@ SENTENCES = {
     "promotions": _promotions,
     "llmbar": _llmbar,
     "endpoint": _endpoint,
+    "cut_latency": _cut_latency,
 }
