@@ -87,6 +87,9 @@ def show(force: bool) -> None:
     told_speed = f"{speed / 1e12:.2g} TFLOP/s measured now"
     console.print(f"Trainings: about {total} at {told_speed}; {size(available)} of {kind} free.")
     console.print("Evaluation, judging and measuring come on top. Trainings restart where they stopped.")
+    for row in trainings:
+        if row.stage == "adapt" and params.adapt.cuts and row.note:
+            console.print(f"The cut of `adapt` {row.note}.")
     stored = [
         f"{row.stage.removeprefix(CANDIDATE)} {size(row.weight_bytes)}"
         for row in rows
@@ -153,12 +156,14 @@ def _last_plans() -> dict[tuple[str, str], tuple[int | None, int]]:
 def _trainings(rows: Sequence[Row], available: int) -> Table:
     from rich.table import Table
 
-    table = Table("training", "parameters", "tokens", "memory", "time", title="Plan", title_justify="left")
+    columns = ("training", "parameters", "trained", "tokens", "memory", "time")
+    table = Table(*columns, title="Plan", title_justify="left")
     for row in rows:
         parameters = UNKNOWN if row.parameters is None else f"{row.parameters:,}"
+        trained = UNKNOWN if row.trained is None else f"{row.trained:,}"
         memory = UNKNOWN if row.memory is None else size(row.memory)
         if row.memory is not None and row.memory > available:
             memory += " (too much)"
         takes = UNKNOWN if row.seconds is None else "about " + duration(row.seconds)
-        table.add_row(row.stage, parameters, f"{row.tokens:,}", memory, takes)
+        table.add_row(row.stage, parameters, trained, f"{row.tokens:,}", memory, takes)
     return table

@@ -7,16 +7,20 @@ base on the hub that is not in the cache is unknown, and so is all that follows 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError
+from stages.common.params.training import SHRUNK
+from stages.common.trainable import Layer, linear_layers, trainable_numbers
 
 FP32, BF16 = 4, 2
 # AdamW keeps two moments and needs the gradient, all in fp32, for each trained parameter.
 TRAINED_BYTES = 3 * FP32
+# Of a weight in NF4: half a byte, a byte of scale per 64 weights, and an fp32 scale of 256 of those.
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Row:
 
     `weight_bytes`: held while training (fp32, the teacher too) or stored, for a candidate. `optimiser_bytes`:
     gradients and moments. `activation_bytes`: what the backward pass keeps, of one part of a step. `flops`:
-    of the whole stage. `seconds`: at a given speed.
+    of the whole stage. `seconds`: at a given speed. `trained`: numbers that take a gradient.
     """
 
     stage: str
@@ -37,6 +41,7 @@ class Row:
     flops: float | None = None
     seconds: float | None = None
     note: str = ""
+    trained: int | None = None
 
     @property
     def memory(self) -> int | None:
@@ -57,13 +62,14 @@ class _Model:
         return sum(value.numel() for value in self.module.parameters())
 
     @property
+    def layers(self) -> dict[str, Layer]:
+        """The linear layers of the decoder, by name; the head is left out."""
+        return linear_layers(self.module)
+
+    @property
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of the linear layers of the decoder, by name; the head is left out."""
-        return {
-            name: (layer.out_features, layer.in_features)
-            for name, layer in self.module.get_decoder().named_modules()
-            if hasattr(layer, "in_features")
-        }
+        """(out, in) of `layers`."""
+        return {name: (layer.outer, layer.inner) for name, layer in self.layers.items()}
 
     def forward_flops(self, sequence_length: int) -> float:
         """Floating-point operations of one token forward: two per weight of a matrix (head included), and
@@ -111,12 +117,13 @@ def plan(params: Any, flops_per_second: float | None = None) -> list[Row]:
     `UserError` when a named local base does not exist or a budget of parameters fits no shape.
     """
     base = _base_model(params)
-    rows = [*_training_rows(params, base), *_judge_rows(params)]
+    adapted = _adapted(params, base)
+    student = _student(params, adapted)
+    rows = [*_training_rows(params, base, adapted, student), *_judge_rows(params)]
     if flops_per_second is not None:
         rows = [_timed(row, flops_per_second) for row in rows]
-    student = _student(params, base)
     for name, candidate in params.candidates.items():
-        model = base if candidate.source == "adapt" else student
+        model = adapted if candidate.source == "adapt" else student
         stored = _stored_bytes(model, candidate) if model else None
         rows.append(
             Row(f"quantize {name}", model.parameters if model else None, stored, note=_unknown(model))
@@ -125,20 +132,24 @@ def plan(params: Any, flops_per_second: float | None = None) -> list[Row]:
 
 
 def _timed(row: Row, flops_per_second: float) -> Row:
-    seconds = None if row.flops is None else row.flops / flops_per_second
-    return Row(**{**vars(row), "seconds": seconds})
+    return replace(row, seconds=None if row.flops is None else row.flops / flops_per_second)
 
 
-def _training_rows(params: Any, base: _Model | None) -> Iterator[Row]:
+def _training_rows(
+    params: Any, base: _Model | None, adapted: _Model | None, student: _Model | None
+) -> Iterator[Row]:
     if params.base.source == "bootstrap":
         yield _row("base", base, params.base.bootstrap.training)
     else:
         size = base.parameters * FP32 if base else None
         yield Row("base", base.parameters if base else None, size, note=_unknown(base) or "taken as it is")
     yield _row("pretrain", base, params.pretrain.training)
-    adapter = _lora_parameters(base, params.adapt) if base else 0
-    yield _row("adapt", base, params.adapt.training, trained=adapter)
-    yield _row("distill", _student(params, base), params.distill.training, teacher=base)
+    trained = trainable_numbers(params.adapt, base.layers, base.module.config) if base else 0
+    row = _row("adapt", base, params.adapt.training, trained=trained, nf4=params.adapt.nf4)
+    left = f"leaves about {adapted.parameters:,} parameters" if adapted and params.adapt.cuts else ""
+    yield replace(row, note=left or row.note)
+    teacher = base if params.distill.student == SHRUNK else adapted
+    yield _row("distill", student, params.distill.training, teacher=teacher)
 
 
 def _judge_rows(params: Any) -> Iterator[Row]:
@@ -149,9 +160,16 @@ def _judge_rows(params: Any) -> Iterator[Row]:
 
 
 def _row(
-    stage: str, model: _Model | None, settings: Any, trained: int | None = None, teacher: _Model | None = None
+    stage: str,
+    model: _Model | None,
+    settings: Any,
+    trained: int | None = None,
+    teacher: _Model | None = None,
+    nf4: bool = False,
 ) -> Row:
-    """`trained`: parameters that take a gradient, all of the model when None. `teacher` runs forward only."""
+    """`trained`: parameters that take a gradient, all of the model when None. `teacher` runs forward only.
+    `nf4`: the matrices are held in 4 bits.
+    """
     if model is None:
         return Row(stage, None, None, tokens=settings.tokens, note=_unknown(model))
     length = settings.sequence_length
@@ -164,11 +182,13 @@ def _row(
     return Row(
         stage,
         model.parameters,
-        FP32 * (model.parameters + extra + (teacher.parameters if teacher else 0)),
+        FP32 * (model.parameters + extra + (teacher.parameters if teacher else 0))
+        - (round((FP32 - NF4) * sum(prod(shape) for shape in model.matrices.values())) if nf4 else 0),
         TRAINED_BYTES * (model.parameters if trained is None else trained),
         model.activation_bytes(part, settings.precision),
         settings.tokens,
         flops * settings.tokens,
+        trained=model.parameters if trained is None else trained,
     )
 
 
@@ -193,21 +213,37 @@ def _base_model(params: Any) -> _Model | None:
         return None
 
 
-def _student(params: Any, base: _Model | None) -> _Model | None:
-    if params.distill.student != "every-second-layer":
-        folder = Path(params.distill.student)
+def _adapted(params: Any, base: _Model | None) -> _Model | None:
+    """What `adapt` leaves: the base, or after a cut one of the size that the budget asks for, with one width
+    for all layers whatever the mode; which units go is known after the training.
+    """
+    if base is None or not params.adapt.cuts:
+        return base
+    import torch
+
+    from stages.adapt.shrink.budget import choose
+    from stages.adapt.shrink.slicing import reshaped
+    from stages.adapt.shrink.units import PARTS, Scores, Units
+
+    config = base.module.config
+    units = replace(Units.of(config), uniform_groups=None)
+    equal = Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
+    kept = choose(units, equal, params.adapt.shrink.model_copy(update={"mode": "uniform"})).kept
+    return _on_meta(reshaped(config, kept))
+
+
+def _student(params: Any, adapted: _Model | None) -> _Model | None:
+    if params.distill.folder is not None:
+        folder = Path(params.distill.folder)
         if not folder.is_dir():
             raise UserError(f"params.yaml: distill.student {folder} is no folder; correct it")
         return _from_folder(folder)
-    if base is None:
-        return None
-    import copy
+    if adapted is None or params.distill.student == SHRUNK:
+        return adapted
+    from lowbit.layerwise import with_layers
 
-    config = copy.deepcopy(base.module.config)
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[::2]
-    config.num_hidden_layers = len(range(0, config.num_hidden_layers, 2))
-    return _on_meta(config)
+    config = adapted.module.config
+    return _on_meta(with_layers(config, range(0, config.num_hidden_layers, 2)))
 
 
 def _derived(parameters: int, vocab_size: int) -> _Model:
@@ -228,12 +264,6 @@ def _on_meta(config: Any) -> _Model:
 
     with torch.device("meta"):
         return _Model(AutoModelForCausalLM.from_config(config))
-
-
-def _lora_parameters(model: _Model, block: Any) -> int:
-    targets = set(block.target_modules)
-    shapes = (shape for name, shape in model.matrices.items() if name.rpartition(".")[2] in targets)
-    return sum(block.rank * (out + inner) for out, inner in shapes)
 
 
 def _stored_bytes(model: _Model, candidate: Any) -> int:

@@ -300,6 +300,20 @@ def _cut_latency(found: dict[str, Any]) -> str:
     )
 
 
+def _adapt_methods(found: dict[str, Any]) -> str:
+    whole = [row for row in found["methods"].items() if "removed" not in row[1]]
+    ranked = sorted(whole, key=lambda row: -row[1]["tasks_ru"]["mean"])
+    parts = [
+        f"{name} {row['tasks_ru']['mean']:.3f} [{row['tasks_ru']['low']:.3f}, {row['tasks_ru']['high']:.3f}] "
+        f"({row['trainable_parameters']:,} trained, {row['step']['ratio']:.2f} of LoRA's step)"
+        for name, row in [*ranked, *(row for row in found["methods"].items() if "removed" in row[1])]
+    ]
+    return (
+        f"Russian task score after {found['tokens']:,} tokens, {len(found['seeds'])} seeds, parent "
+        f"{found['parent']['tasks_ru']:.3f}: {'; '.join(parts)}"
+    )
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -321,4 +335,5 @@ SENTENCES = {
     "llmbar": _llmbar,
     "endpoint": _endpoint,
     "cut_latency": _cut_latency,
+    "adapt_methods": _adapt_methods,
 }

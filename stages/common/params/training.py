@@ -1,4 +1,4 @@
-"""Blocks of the training stages: `base`, `pretrain`, `adapt`, `distill`, `judge_model`."""
+"""Blocks of the training stages but `adapt`: `base`, `pretrain`, `distill`, `quantize`, `judge_model`."""
 
 from __future__ import annotations
 
@@ -71,27 +71,21 @@ class PretrainBlock(Block):
     evaluations: int = Field(ge=0, le=1000)
 
 
-class AdaptBlock(Block):
-    method: str
-    rank: PositiveInt
-    alpha: float = Field(gt=0)
-    target_modules: list[str] = Field(min_length=1)
-    mix: Mix
-    training: Optimisation
-
-    @model_validator(mode="after")
-    def _built(self) -> AdaptBlock:
-        if self.method != "lora":
-            raise ValueError(f"method `{self.method}` is not built yet; built: lora")
-        return self
+# Students that are made here: half of what `adapt` gave, or all of it after it was cut.
+EVERY_SECOND, SHRUNK = "every-second-layer", "adapt"
 
 
 class DistillBlock(Block):
-    student: Literal["every-second-layer"] | str
+    student: str = Field(min_length=1)
     mix: Mix
     training: Optimisation
     cross_entropy_weight: float = Field(ge=0, le=1)
     temperature: float = Field(gt=0, le=100)
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of a student that was brought along; None for one that is made here."""
+        return None if self.student in (EVERY_SECOND, SHRUNK) else self.student
 
 
 class QatBlock(Block):
