@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from tests.proof.common import ROOT, SCRATCH, piece, run, write_result
+from stages.common.params.adaptation import ShrinkBlock
+from tests.proof.common import ROOT, SCRATCH, piece, replace_between, run, write_result
 
 CLAIM = "cut_latency"
 SHAPE = {
@@ -36,16 +35,7 @@ MULTIPLE = 32  # neurons; KV groups go one by one
 BLOCKS, ROUNDS = 3, 5  # processes, and rounds in each
 PROMPT, NEW_TOKENS, THREADS, WARMUP, SEED = 512, 24, 2, 1, 7
 TIMES = ("prefill", "decode", "whole")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """As the block `adapt.shrink`."""
-
-    share: float
-    mode: str
-    multiples: Any = field(default_factory=lambda: SimpleNamespace(ffn=MULTIPLE, groups=1))
-    layers: int = 0
+PAGE, BEGIN, END = ROOT / "docs" / "pruning.md", "<!-- cut_latency:begin -->", "<!-- cut_latency:end -->"
 
 
 def measure() -> None:
@@ -69,18 +59,45 @@ def measure() -> None:
         for name, made in about.items()
         if name != DENSE
     }
-    write_result(
-        CLAIM,
-        {
-            "threads": THREADS,
-            "prompt_tokens": PROMPT,
-            "new_tokens": NEW_TOKENS,
-            "rounds": len(rounds),
-            "dtype": blocks[0]["dtype"],
-            "load_average": [block["load_average"] for block in blocks],
-            "dense": {**dense, "seconds": {what: _seconds(rounds, what) for what in TIMES}},
-            "cuts": cuts,
-        },
+    found = {
+        "threads": THREADS,
+        "prompt_tokens": PROMPT,
+        "new_tokens": NEW_TOKENS,
+        "rounds": len(rounds),
+        "dtype": blocks[0]["dtype"],
+        "load_average": [block["load_average"] for block in blocks],
+        "dense": {**dense, "seconds": {what: _seconds(rounds, what) for what in TIMES}},
+        "cuts": cuts,
+    }
+    write_result(CLAIM, found)
+    replace_between(PAGE, BEGIN, END, table(found))
+
+
+def table(found: dict[str, Any]) -> str:
+    """The ratios of time beside those of the bytes, as Markdown."""
+    dense = found["dense"]
+    rows = [
+        ("cut", "removed", "bytes", *(f"time of {what}" for what in TIMES)),
+        ("---",) * (3 + len(TIMES)),
+        *(
+            (
+                name,
+                f"{cut['after_rounding']:.1%}",
+                f"{cut['bytes_ratio']:.3f}",
+                *(
+                    f"{one['ratio']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+                    for one in cut["times"].values()
+                ),
+            )
+            for name, cut in found["cuts"].items()
+        ),
+    ]
+    return (
+        f"{dense['parameters'] / 1e6:.0f} M parameters in {found['dtype']}, {found['threads']} threads, "
+        f"{found['rounds']} rounds, prompt {found['prompt_tokens']} tokens, {found['new_tokens']} new ones "
+        f"(dense: {dense['seconds']['prefill']:.2f} s and {1e3 * dense['seconds']['decode']:.0f} ms each). "
+        "`removed` is of the gateable parameters after rounding; other columns are cut over dense.\n\n"
+        + "\n".join("| " + " | ".join(row) + " |" for row in rows)
     )
 
 
@@ -103,7 +120,8 @@ def _make(folder: Path) -> dict[str, Any]:
     about = {DENSE: {**_saved(model, folder / DENSE), "gateable": units.gateable}}
     for mode in MODES:
         for share in SHARES:
-            choice = choose(units, scores, Settings(share, mode))
+            settings = ShrinkBlock(share=share, mode=mode, multiples={"ffn": MULTIPLE, "groups": 1})
+            choice = choose(units, scores, settings)
             name = f"{mode}-{share:g}"
             about[name] = {
                 "asked": share,
