@@ -24,12 +24,15 @@ UNCUT = "lora"  # the parent adapted without any cut
 RANK, ALPHA = 8, 16.0
 CALIBRATION_TOKENS = 16_384
 GATE_RATE = 0.02
-# Method of the comparison -> method and mode of the stage.
+# Method of the comparison -> method and mode of the stage. `uniform` is what the papers do: the units of a
+# layer are ranked among themselves, and every layer keeps as many.
 METHODS = {
     "finegates": ("finegates", "global"),
     "finegates faithful": ("finegates", "faithful"),
     "wanda": ("wanda", "global"),
     "minitron": ("minitron", "global"),
+    "wanda uniform": ("wanda", "uniform"),
+    "minitron uniform": ("minitron", "uniform"),
     "magnitude": ("magnitude", "global"),
     "random": ("random", "global"),
 }

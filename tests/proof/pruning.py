@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from stages.common.params.adaptation import PRUNING
 from tests.proof import cutting
 from tests.proof.common import ROOT, piece, replace_between, write_result
 from tests.proof.cutting import AS_IT_IS, METHODS, PARENT, SCALES, UNCUT, Cut, World
@@ -21,7 +22,7 @@ from tests.proof.pruning_tables import METRICS, tables
 CLAIM = "pruning"
 WORLD = World(CLAIM, tokens=60_000)
 OURS = "finegates"
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (1e-3, 3e-3, 1e-2)
 TUNED_AT, TUNING_SEED = 0.3, 0
 SEEDS = {0.2: (1, 2, 3), 0.3: (1, 2, 3, 4, 5), 0.4: (1, 2, 3)}
 RECOVERY_TOKENS = 185_000  # with those of the adaptation a tenth of the parent's 2.45 million
@@ -149,7 +150,7 @@ def _references(pool: Executor) -> dict[str, Any]:
         f"mask-{method}-{pattern.replace(':', '-')}": (cutting.masked, (method, pattern, TUNED_AT))
         for method, pattern in MASKS
     }
-    for method in (method for method in METHODS if not method.startswith(OURS)):
+    for method in PRUNING:
         for share in SEEDS:
             for scale in SCALES if share == TUNED_AT else (AS_IT_IS,):
                 name = f"untrained-{method}-{share:g}-{scale.replace(' ', '-')}"
