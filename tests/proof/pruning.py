@@ -28,6 +28,7 @@ SEEDS = {0.2: (1, 2, 3), 0.3: (1, 2, 3, 4, 5), 0.4: (1, 2, 3)}
 RECOVERY_TOKENS = 185_000  # with those of the adaptation a tenth of the parent's 2.45 million
 RECOVERY_RATES = (5e-4, 1e-3, 2e-3)
 RECOVERY_SEEDS = (1, 2, 3)
+RECOVERED = (OURS, "wanda")
 WITHIN = 0.03  # relative rise of bits per character
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 DENSITY_SEED = 1
@@ -52,9 +53,10 @@ def measure() -> None:
         rates = {method: _best(trials) for method, trials in tuned.items()}
         runs = _runs(pool, rates)
         references = _references(pool)
-        recovery = _recovery(pool, whole, rates[OURS])
-        density = _density(pool, whole, rates[OURS], recovery["learning_rate"])
-        packed = _packed(pool, rates, recovery["learning_rate"])
+        recovery = _recovery(pool, whole, rates)
+        again = recovery["methods"][OURS]["learning_rate"]
+        density = _density(pool, whole, rates[OURS], again)
+        packed = _packed(pool, rates, again)
     found = {
         "parent": whole,
         "tokens": {"adaptation": WORLD.tokens, "recovery": RECOVERY_TOKENS},
@@ -158,20 +160,32 @@ def _references(pool: Executor) -> dict[str, Any]:
     return cutting.make_all(pool, WORLD, jobs)
 
 
-def _recovery(pool: Executor, whole: dict[str, Any], rate: float) -> dict[str, Any]:
-    """Distil the parent into the FineGates models of TUNED_AT: the rise of bits per character over it."""
-    tuning = Cut(OURS, TUNING_SEED, rate, TUNED_AT).name
+def _recovery(pool: Executor, whole: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:
+    """Distil the parent into the models of TUNED_AT: the rise of bits per character over it, per method."""
+    found = {method: _recovered(pool, whole, method, rates[method]) for method in RECOVERED}
+    ours, rival = (found[method] for method in RECOVERED)
+    lead = {
+        key: interval(
+            [one - other for one, other in zip(ours[key]["values"], rival[key]["values"], strict=True)]
+        )
+        for key in METRICS
+    }
+    return {"methods": found, "ours_minus_rival": lead}
+
+
+def _recovered(pool: Executor, whole: dict[str, Any], method: str, rate: float) -> dict[str, Any]:
+    tuning = Cut(method, TUNING_SEED, rate, TUNED_AT).name
     trials = cutting.make_all(
         pool,
         WORLD,
-        {f"recovery-tuned-{each:g}": _recover(tuning, TUNING_SEED, each) for each in RECOVERY_RATES},
+        {f"recovery-{method}-tuned-{each:g}": _recover(tuning, TUNING_SEED, each) for each in RECOVERY_RATES},
     )
     chosen = _best({f"{row['learning_rate']:g}": row for row in trials.values()})
     rows = cutting.make_all(
         pool,
         WORLD,
         {
-            f"recovery-{seed}": _recover(Cut(OURS, seed, rate, TUNED_AT).name, seed, chosen)
+            f"recovery-{method}-{seed}": _recover(Cut(method, seed, rate, TUNED_AT).name, seed, chosen)
             for seed in RECOVERY_SEEDS
         },
     )
@@ -180,7 +194,9 @@ def _recovery(pool: Executor, whole: dict[str, Any], rate: float) -> dict[str, A
     }
     return {
         "learning_rate": chosen,
-        "trials": trials,
+        "trials": {
+            f"{row['learning_rate']:g}": {key: row[key] for key in METRICS} for row in trials.values()
+        },
         **{key: interval([row[key] for row in rows.values()]) for key in METRICS},
         "relative_rise_over_parent": rises,
         "within": {key: rise["high"] <= WITHIN for key, rise in rises.items()},

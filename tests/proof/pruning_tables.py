@@ -62,15 +62,26 @@ def _untrained(found: dict[str, Any]) -> str:
 
 
 def _recovery(found: dict[str, Any]) -> str:
-    row = found["recovery"]
-    rises = "; ".join(
-        f"{METRICS[key]} {_spread(rise, sign='+', form='.1%')} over the parent's"
-        f" ({'within' if row['within'][key] else 'not shown to be within'} 3 %)"
-        for key, rise in row["relative_rise_over_parent"].items()
-    )
+    recovery = found["recovery"]
+    rows = []
+    for method, row in recovery["methods"].items():
+        rises = row["relative_rise_over_parent"]
+        rows.append(
+            (
+                method,
+                *(_spread(row[key]) for key in METRICS),
+                *(
+                    f"{_spread(rise, '+', '.1%')}{'' if row['within'][key] else ' (not within 3 %)'}"
+                    for key, rise in rises.items()
+                ),
+            )
+        )
+    lead = recovery["ours_minus_rival"]
+    rows.append(("difference", *(_spread(lead[key], "+") for key in METRICS), "", ""))
+    head = ("method", *METRICS.values(), "ru over the parent's", "en over the parent's")
     return (
-        f"After recovery by distillation of the 30 % models on {found['tokens']['recovery']:,} tokens "
-        f"({len(row['bpc_ru']['values'])} seeds): {rises}; tasks ru {_spread(row['tasks_ru'])}."
+        f"The 30 % models after recovery by distillation from the parent on {found['tokens']['recovery']:,} "
+        f"tokens, {len(lead['bpc_ru']['values'])} seeds:\n\n{_table(head, rows)}"
     )
 
 

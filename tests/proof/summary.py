@@ -359,7 +359,7 @@ def _pruning(found: dict[str, Any]) -> str:
         for name, row in found["compared"]["0.3"].items()
         if "ours_minus_this" in row
     )
-    rise = found["recovery"]["relative_rise_over_parent"]
+    rise = found["recovery"]["methods"]["finegates"]["relative_rise_over_parent"]
     kept = ", ".join(
         f"{float(kept):.0%} up to {share:.1%} removed" if share is not None else f"{float(kept):.0%} nowhere"
         for kept, share in found["density"]["keeps"].items()
@@ -369,6 +369,19 @@ def _pruning(found: dict[str, Any]) -> str:
         f"the others at 30 %: {leads}<br>Recovered at 30 %, against the parent: Russian "
         f"{rise['bpc_ru']['mean']:+.1%} (up to {rise['bpc_ru']['high']:+.1%}), English "
         f"{rise['bpc_en']['mean']:+.1%} (up to {rise['bpc_en']['high']:+.1%}); task score kept: {kept}"
+    )
+
+
+def _pruning_classics(found: dict[str, Any]) -> str:
+    def told(rows: dict[str, Any]) -> str:
+        ranked = sorted(rows.items(), key=lambda item: item[1]["bpc_ru"]["mean"])
+        return ", ".join(f"{name} {row['bpc_ru']['mean']:.4f}" for name, row in ranked)
+
+    lead = found["recovered"]["wanda"]["ours_minus_this"]["bpc_ru"]
+    return (
+        f"Russian bits per character (the parent: {found['parent']['bpc_ru']:.4f}) after a cut of "
+        f"{found['share']:.0%}: {told(found['cut'])}; recovered: {told(found['recovered'])}; FineGates minus "
+        f"Wanda, recovered: {lead['mean']:+.4f} [{lead['low']:+.4f}, {lead['high']:+.4f}]"
     )
 
 
@@ -387,6 +400,7 @@ SENTENCES = {
     "allocation": _allocation,
     "ternary": _ternary,
     "pruning": _pruning,
+    "pruning_classics": _pruning_classics,
     "mera_golden": _mera_golden,
     "preferences": _preferences,
     "judged": _judged,

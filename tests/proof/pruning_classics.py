@@ -1,0 +1,102 @@
+"""The methods of the claim `pruning` once more on real text: the model of profiles/classics.yaml, its parent
+trained on fewer tokens than there, cut by 30 %. About an hour on two idle cores, most of it the parent.
+
+Learning rates are those that `pruning` chose; nothing is tuned here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.proof import cutting
+from tests.proof.classics import DATA
+from tests.proof.classics import profile as classics_profile
+from tests.proof.common import RESULTS, ROOT, piece, write_result
+from tests.proof.cutting import PARENT, UNCUT, Cut, World
+from tests.proof.pruning import OURS, RECOVERY_RATES, interval
+
+CLAIM = "pruning_classics"
+WORLD = World(CLAIM, tokens=60_000)
+BASE_TOKENS, PRETRAIN_TOKENS = 600_000, 900_000
+RECOVERY_TOKENS = 90_000  # with those of the adaptation a tenth of the parent's
+SHARE = 0.3
+SEEDS = (1, 2, 3)
+METHODS = (OURS, "wanda", "minitron", "random")
+RECOVERED = (OURS, "wanda")
+METRICS = ("bpc_ru", "bpc_en")
+
+
+def measure() -> None:
+    """Train the parent, cut it by every method, recover two of them, compare seed by seed."""
+    if not DATA.is_dir():
+        raise SystemExit(f"{CLAIM}: {DATA} is absent; this claim needs the public data beside the checkout")
+    earlier = RESULTS / "pruning.json"
+    if not earlier.exists():
+        raise SystemExit(f"{CLAIM}: {earlier.relative_to(ROOT)} is absent; run CLAIM=pruning first, it tunes")
+    told = json.loads(earlier.read_text(encoding="utf-8"))
+    rates = told["tuning"]["chosen"]
+    again = {
+        method: told["recovery"]["methods"].get(method, {}).get("learning_rate", RECOVERY_RATES[0])
+        for method in RECOVERED
+    }
+    cutting.parent(WORLD, _edit)
+    whole = piece(CLAIM, "scored-parent", lambda: cutting.scored(WORLD, PARENT))
+    with cutting.workers(CLAIM) as pool:
+        cuts = {
+            (method, seed): Cut(method, seed, rates[method], None if method == UNCUT else SHARE)
+            for method in (UNCUT, *METHODS)
+            for seed in SEEDS
+        }
+        runs = cutting.make_all(
+            pool, WORLD, {f"cut-{cut.name}": (cutting.adapted, (cut,)) for cut in cuts.values()}
+        )
+        recovered = cutting.make_all(
+            pool,
+            WORLD,
+            {
+                f"recovery-{method}-{seed}": (
+                    cutting.recovered,
+                    (cuts[method, seed].name, seed, RECOVERY_TOKENS, again[method]),
+                )
+                for method in RECOVERED
+                for seed in SEEDS
+            },
+        )
+    cut = {method: [runs[f"cut-{cuts[method, seed].name}"] for seed in SEEDS] for method in (UNCUT, *METHODS)}
+    back = {method: [recovered[f"recovery-{method}-{seed}"] for seed in SEEDS] for method in RECOVERED}
+    write_result(
+        CLAIM,
+        {
+            "share": SHARE,
+            "tokens": {
+                "parent": BASE_TOKENS + PRETRAIN_TOKENS,
+                "adaptation": WORLD.tokens,
+                "recovery": RECOVERY_TOKENS,
+            },
+            "parent": {key: whole[key] for key in METRICS},
+            "cut": {method: _row(rows, cut[OURS]) for method, rows in cut.items()},
+            "recovered": {method: _row(rows, back[OURS]) for method, rows in back.items()},
+        },
+    )
+
+
+def _edit(params: dict[str, Any]) -> None:
+    """The profile with a smaller budget, and no tasks: models of this size guess at them."""
+    classics_profile(params)
+    params["base"]["bootstrap"]["training"]["tokens"] = BASE_TOKENS
+    params["pretrain"]["training"]["tokens"] = PRETRAIN_TOKENS
+    params["evaluate"]["suites"] = [str(DATA / "rublimp")]
+    params["evaluate"]["pairs_per_phenomenon"] = 1
+
+
+def _row(rows: list[dict[str, Any]], ours: list[dict[str, Any]]) -> dict[str, Any]:
+    lead = {
+        key: interval([one[key] - row[key] for one, row in zip(ours, rows, strict=True)]) for key in METRICS
+    }
+    removed = [row["removed"]["after_rounding"] for row in rows if "removed" in row]
+    return {
+        **{key: interval([row[key] for row in rows]) for key in METRICS},
+        **({"after_rounding": sum(removed) / len(removed)} if removed else {}),
+        **({} if rows is ours else {"ours_minus_this": lead}),
+    }
