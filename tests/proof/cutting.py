@@ -89,7 +89,9 @@ class Cut:
 
 
 def parent(world: World, edit: Callable[[dict[str, Any]], None] | None = None) -> None:
-    """Train the parent as the default run does, `edit` being what the claim changes of it."""
+    """Train the parent as the default run does, `edit` being what the claim changes of it. What comes after
+    it finds parameters of one thread.
+    """
 
     def smaller(params: dict[str, Any]) -> None:
         if edit:
@@ -100,8 +102,13 @@ def parent(world: World, edit: Callable[[dict[str, Any]], None] | None = None) -
             "bpc_characters": world.characters,
         }
 
+    def alone(params: dict[str, Any]) -> None:
+        smaller(params)
+        params["threads"] = 1
+
     folder = workspace(world.claim, world.folder.name, smaller)
     piece(world.claim, PARENT, lambda: run(["dvc", "repro", "pretrain"], folder).returncode)
+    workspace(world.claim, world.folder.name, alone)
 
 
 @contextmanager
