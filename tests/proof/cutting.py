@@ -41,7 +41,7 @@ AS_IT_IS = "as it is"
 SCALES: dict[str, Callable[[Any, int], Any]] = {
     AS_IT_IS: lambda values, _: values,
     "per parameter": lambda values, cost: values / cost,
-    "share of the layer's mean": lambda values, _: values / values.mean(),
+    "share of the layer mean": lambda values, _: values / values.mean(),
     "z-score within the layer": lambda values, _: (values - values.mean()) / values.std(),
     "rank within the layer": lambda values, _: (values.argsort().argsort() + 0.5) / len(values),
 }
