@@ -16,7 +16,7 @@ import yaml
 
 from stages import sources
 from stages.common.errors import UserError
-from stages.common.params import Params, parse
+from stages.common.params import Params, load, parse
 from stages.common.stage import execute, main
 from stages.sources import STAGE
 
@@ -48,6 +48,8 @@ def _run(params: Params) -> list[dict[str, Any]]:
 
 def test_the_embedded_world_needs_nothing_outside(project: Path, root: Path) -> None:
     assert _run(_params(root)) == []
+    # A student that the stages make themselves is no file either.
+    assert _run(load(root / "profiles" / "finegates.yaml")) == []
 
 
 def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> None:
