@@ -71,9 +71,9 @@ class _Model:
         """
         config = self.module.config
         head = config.vocab_size * config.hidden_size
-        width = config.num_attention_heads * _head_width(config)
+        width = sum(layer.num_attention_heads * _head_width(layer) for layer in config.per_layer_config)
         matrices = sum(prod(shape) for shape in self.matrices.values()) + head
-        return 2.0 * matrices + 2.0 * config.num_hidden_layers * width * sequence_length
+        return 2.0 * matrices + 2.0 * width * sequence_length
 
     def activation_bytes(self, tokens: int, precision: str) -> int:
         """Bytes kept for the backward pass of `tokens` tokens: what each operation of a layer saves, and the
@@ -85,18 +85,19 @@ class _Model:
         from stages.common.training.losses import chunk_tokens
 
         config = self.module.config
-        queries = config.num_attention_heads * _head_width(config)
-        keys = config.num_key_value_heads * _head_width(config)
-        inner = 4 * queries + 5 * keys + 4 * config.intermediate_size
+        layers = list(config.per_layer_config)
+        queries = sum(layer.num_attention_heads * _head_width(layer) for layer in layers)
+        keys = sum(layer.num_key_value_heads * _head_width(layer) for layer in layers)
+        inner = 4 * queries + 5 * keys + 4 * sum(layer.intermediate_size for layer in layers)
         stream, copies = 6 * config.hidden_size * FP32, 0
         if precision == "bf16":
             stream = config.hidden_size * (4 * FP32 + 2 * BF16)
             head = config.vocab_size * config.hidden_size
             copies = BF16 * (head + sum(prod(shape) for shape in self.matrices.values()))
-        layer = stream + inner * (BF16 if precision == "bf16" else FP32)
+        kept = len(layers) * stream + inner * (BF16 if precision == "bf16" else FP32)
         logits = min(tokens, chunk_tokens(config.vocab_size)) * config.vocab_size
         ends = 3 * FP32 * (tokens * config.hidden_size + logits)
-        return tokens * config.num_hidden_layers * layer + ends + copies
+        return tokens * kept + ends + copies
 
 
 def _head_width(config: Any) -> int:
