@@ -1,4 +1,4 @@
-"""Lets a checkpoint continue a prompt, greedily, on the CPU or GPU that there is."""
+"""Lets a checkpoint, with an adapter or without, continue a prompt, greedily, on the CPU or GPU there is."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ def locate(name: str) -> Path:
     return folder
 
 
+def base_of(adapter: Path) -> str:
+    """Where the checkpoint lay that `adapter` was trained on. Raises `UserError` for what is no adapter."""
+    from stages.adapt.adapters import about
+
+    return str(about(adapter)["base"])
+
+
 def candidates() -> list[str]:
     """Candidates with a checkpoint on disk."""
     if not champion.CANDIDATES.is_dir():
@@ -34,11 +41,12 @@ def candidates() -> list[str]:
     )
 
 
-def answer(folder: Path, prompt: str, max_tokens: int, threads: int) -> str:
+def answer(folder: Path, prompt: str, max_tokens: int, threads: int, adapter: Path | None = None) -> str:
     """What the model of `folder` writes after `prompt`: at most `max_tokens` tokens, greedy, no special ones.
 
-    A model with a chat template gets the prompt as a user's message. Raises `UserError` when the prompt is
-    empty or too long, or the checkpoint cannot be read.
+    `adapter` is switched on, where one is given. A model with a chat template gets the prompt as a user's
+    message. Raises `UserError` when the prompt is empty or too long, the checkpoint cannot be read, or the
+    adapter belongs to another one.
     """
     if not prompt.strip():
         raise UserError("ask: the prompt is empty")
@@ -48,7 +56,12 @@ def answer(folder: Path, prompt: str, max_tokens: int, threads: int) -> str:
     from stages.common.checkpoint import load_model, load_tokenizer
 
     tokenizer: Any = load_tokenizer(folder)
-    model: Any = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = load_model(folder)
+    if adapter is not None:
+        from stages.adapt import adapters
+
+        model = adapters.load(model, adapter, folder)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     if tokenizer.chat_template:
         messages = [{"role": "user", "content": prompt}]
         prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)

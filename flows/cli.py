@@ -72,7 +72,14 @@ def parser() -> argparse.ArgumentParser:
     ask = add("ask", "let a model continue a prompt")
     ask.add_argument("prompt")
     ask.add_argument(
-        "--model", default="champion", help="champion, a candidate's name or a folder (default: champion)"
+        "--model",
+        help="champion, a candidate's name or a folder (default: champion, or what the adapter belongs to)",
+    )
+    ask.add_argument(
+        "--adapter",
+        type=Path,
+        metavar="DIR",
+        help="an adapter to switch on, such as out/adapt/adapter; refused on other weights than its own",
     )
     ask.add_argument(
         "--max-tokens", type=_positive, default=48, metavar="N", help="tokens to write (default: 48)"

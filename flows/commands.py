@@ -110,9 +110,11 @@ def pull(arguments: Namespace) -> None:
 
 def ask(arguments: Namespace) -> None:
     """`gorn ask`."""
-    from flows.ask import answer, locate
+    from flows.ask import answer, base_of, locate
 
-    print(answer(locate(arguments.model), arguments.prompt, arguments.max_tokens, load().threads))
+    adapter = arguments.adapter
+    folder = locate(arguments.model or (base_of(adapter) if adapter else "champion"))
+    print(answer(folder, arguments.prompt, arguments.max_tokens, load().threads, adapter))
 
 
 def raters(arguments: Namespace) -> None:

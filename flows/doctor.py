@@ -117,6 +117,22 @@ def device() -> Iterator[Finding]:
         yield Finding("ok", "device", name)
 
 
+def four_bits() -> Iterator[Finding]:
+    """bitsandbytes, where params.yaml asks for a 4-bit base."""
+    try:
+        wanted = load().adapt.nf4
+    except UserError:
+        return
+    try:
+        installed = version("bitsandbytes")
+    except PackageNotFoundError:
+        if wanted:
+            text = "params.yaml says adapt.nf4, bitsandbytes is not installed; `make baselines`, or set false"
+            yield Finding("bad", "nf4", text)
+        return
+    yield Finding("ok", "nf4", f"bitsandbytes {installed}, {'asked for' if wanted else 'not asked for'}")
+
+
 def repository() -> Iterator[Finding]:
     """git, DVC and their state."""
     if git("--version") is None:
@@ -187,6 +203,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     packages,
     parameters,
     device,
+    four_bits,
     repository,
     disk,
     stores,

@@ -153,12 +153,14 @@ def _last_plans() -> dict[tuple[str, str], tuple[int | None, int]]:
 def _trainings(rows: Sequence[Row], available: int) -> Table:
     from rich.table import Table
 
-    table = Table("training", "parameters", "tokens", "memory", "time", title="Plan", title_justify="left")
+    columns = ("training", "parameters", "trained", "tokens", "memory", "time")
+    table = Table(*columns, title="Plan", title_justify="left")
     for row in rows:
         parameters = UNKNOWN if row.parameters is None else f"{row.parameters:,}"
+        trained = UNKNOWN if row.trained is None else f"{row.trained:,}"
         memory = UNKNOWN if row.memory is None else size(row.memory)
         if row.memory is not None and row.memory > available:
             memory += " (too much)"
         takes = UNKNOWN if row.seconds is None else "about " + duration(row.seconds)
-        table.add_row(row.stage, parameters, f"{row.tokens:,}", memory, takes)
+        table.add_row(row.stage, parameters, trained, f"{row.tokens:,}", memory, takes)
     return table

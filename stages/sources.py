@@ -38,6 +38,10 @@ def named_paths(params: Any) -> Iterator[tuple[str, Path]]:
     for number, pattern in enumerate(params.corpus.protect):
         key = f"corpus.protect.{number}"
         yield from ((key, file) for file in expand(pattern, key))
+    for number, source in enumerate(params.adapt.data or ()):
+        for place, pattern in enumerate(source.paths):
+            key = f"adapt.data.{number}.paths.{place}"
+            yield from ((key, file) for file in expand(pattern, key))
     if params.base.source == "local":
         yield from _below("base.path", params.base.path)
     if params.distill.student != "every-second-layer":
@@ -138,7 +142,11 @@ def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str,
 
 
 STAGE = Stage(
-    "sources", run, reads=("corpus", "base", "distill", "evaluate", "judge"), locate=locate, torch=False
+    "sources",
+    run,
+    reads=("corpus", "adapt.data", "base", "distill", "evaluate", "judge"),
+    locate=locate,
+    torch=False,
 )
 
 if __name__ == "__main__":

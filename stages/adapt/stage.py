@@ -1,4 +1,6 @@
-"""Stage `adapt`: LoRA on task text, merged into the checkpoint; the adapter is kept beside it."""
+"""Stage `adapt`: a method of the LoRA family, or one that cuts, on task text; a plain or smaller checkpoint
+comes out, with the adapter beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +13,61 @@ from stages.common.stage import OUT, Paths, Stage
 
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
-    """Train the adapter, save it in `adapter/`, merge it and write the merged checkpoint."""
+    """Train by the declared method, save the adapter in `adapter/`, merge or cut, write the checkpoint."""
     import torch
 
-    from stages.adapt.lora import save_adapter, wrap
+    from stages.adapt.adaptation import AdaptContext, trainable_parameters
+    from stages.adapt.methods import wrap_of
+    from stages.adapt.supervised.data import data_of
     from stages.common.checkpoint import load_model, save_model
     from stages.common.training.losses import cross_entropy
+    from stages.common.training.optimiser import steps_of
     from stages.common.training.session import CURVE, Session
 
     block, out = params.adapt, outputs["checkpoint"]
     session = Session.begin("adapt", params, inputs, checkpoints=("pretrain",))
-    plain = load_model(inputs["pretrain"], dtype=torch.float32)
-    model = wrap(plain, block, params.seed, (OUT / "pretrain").as_posix())
-    trainable = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    trained = session.train(model, cross_entropy, block.training, block.mix, "adapt.mix", evaluations=1)
-    model.cpu()
-    save_adapter(model, out / "adapter")
-    save_model(model.merge_and_unload(), session.tokenizer, out)
+    data = data_of(block, session, inputs)
+    context = AdaptContext(
+        block,
+        params.seed,
+        base=inputs["pretrain"],
+        name=(OUT / "pretrain").as_posix(),
+        steps=steps_of(block.training),
+        device=session.device,
+        shards=session.shards,
+        tokenizer=session.tokenizer,
+    )
+    adaptation = wrap_of(block.method)(load_model(inputs["pretrain"], dtype=torch.float32), context)
+    trainable = trainable_parameters(adaptation.model)
+    trained = session.train(
+        adaptation.model,
+        adaptation.loss(cross_entropy),
+        block.training,
+        data.batches,
+        "adapt.mix",
+        evaluations=1,
+        before=adaptation.before,
+        observe=data.observe,
+        rates=adaptation.rates(),
+    )
+    adaptation.model.cpu()
+    adaptation.save_adapter(out / "adapter")
+    finished = adaptation.finish()
+    data.close(finished.model)
+    save_model(finished.model, session.tokenizer, out)
     trained.write(out / CURVE)
     session.resume.clear()
     return Facts(
-        lineage=session.lineage(block.mix, inputs["pretrain"]),
+        lineage=data.lineage(session.lineage(data.shards, inputs["pretrain"])),
         tokens=trained.tokens,
-        notes={"trainable_parameters": trainable},
+        notes={"method": block.method, "trainable_parameters": trainable, **finished.notes, **data.notes},
     )
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
-    """Reads what `pretrain` gave, and the shards."""
-    return {"pretrain": OUT / "pretrain", "tokens": OUT / "tokens"}, {"checkpoint": OUT / "adapt"}
+    """Reads what `pretrain` gave, the shards, and supervised examples."""
+    inputs = {"pretrain": OUT / "pretrain", "tokens": OUT / "tokens", "supervised": OUT / "supervised"}
+    return inputs, {"checkpoint": OUT / "adapt"}
 
 
 STAGE = Stage("adapt", run, reads=("adapt", "seed", "threads", "device"), locate=locate, checkpoint=True)

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError
+from stages.common.trainable import Layer, linear_layers, trainable_numbers
 
 FP32, BF16 = 4, 2
 # AdamW keeps two moments and needs the gradient, all in fp32, for each trained parameter.
 TRAINED_BYTES = 3 * FP32
+# Of a weight in NF4: half a byte, a byte of scale per 64 weights, and an fp32 scale of 256 of those.
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Row:
 
     `weight_bytes`: held while training (fp32, the teacher too) or stored, for a candidate. `optimiser_bytes`:
     gradients and moments. `activation_bytes`: what the backward pass keeps, of one part of a step. `flops`:
-    of the whole stage. `seconds`: at a given speed.
+    of the whole stage. `seconds`: at a given speed. `trained`: numbers that take a gradient.
     """
 
     stage: str
@@ -37,6 +40,7 @@ class Row:
     flops: float | None = None
     seconds: float | None = None
     note: str = ""
+    trained: int | None = None
 
     @property
     def memory(self) -> int | None:
@@ -57,13 +61,14 @@ class _Model:
         return sum(value.numel() for value in self.module.parameters())
 
     @property
+    def layers(self) -> dict[str, Layer]:
+        """The linear layers of the decoder, by name; the head is left out."""
+        return linear_layers(self.module)
+
+    @property
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of the linear layers of the decoder, by name; the head is left out."""
-        return {
-            name: (layer.out_features, layer.in_features)
-            for name, layer in self.module.get_decoder().named_modules()
-            if hasattr(layer, "in_features")
-        }
+        """(out, in) of `layers`."""
+        return {name: (layer.outer, layer.inner) for name, layer in self.layers.items()}
 
     def forward_flops(self, sequence_length: int) -> float:
         """Floating-point operations of one token forward: two per weight of a matrix (head included), and
@@ -136,8 +141,8 @@ def _training_rows(params: Any, base: _Model | None) -> Iterator[Row]:
         size = base.parameters * FP32 if base else None
         yield Row("base", base.parameters if base else None, size, note=_unknown(base) or "taken as it is")
     yield _row("pretrain", base, params.pretrain.training)
-    adapter = _lora_parameters(base, params.adapt) if base else 0
-    yield _row("adapt", base, params.adapt.training, trained=adapter)
+    trained = trainable_numbers(params.adapt, base.layers, base.module.config) if base else 0
+    yield _row("adapt", base, params.adapt.training, trained=trained, nf4=params.adapt.nf4)
     yield _row("distill", _student(params, base), params.distill.training, teacher=base)
 
 
@@ -149,9 +154,16 @@ def _judge_rows(params: Any) -> Iterator[Row]:
 
 
 def _row(
-    stage: str, model: _Model | None, settings: Any, trained: int | None = None, teacher: _Model | None = None
+    stage: str,
+    model: _Model | None,
+    settings: Any,
+    trained: int | None = None,
+    teacher: _Model | None = None,
+    nf4: bool = False,
 ) -> Row:
-    """`trained`: parameters that take a gradient, all of the model when None. `teacher` runs forward only."""
+    """`trained`: parameters that take a gradient, all of the model when None. `teacher` runs forward only.
+    `nf4`: the matrices are held in 4 bits.
+    """
     if model is None:
         return Row(stage, None, None, tokens=settings.tokens, note=_unknown(model))
     length = settings.sequence_length
@@ -164,11 +176,13 @@ def _row(
     return Row(
         stage,
         model.parameters,
-        FP32 * (model.parameters + extra + (teacher.parameters if teacher else 0)),
+        FP32 * (model.parameters + extra + (teacher.parameters if teacher else 0))
+        - (round((FP32 - NF4) * sum(prod(shape) for shape in model.matrices.values())) if nf4 else 0),
         TRAINED_BYTES * (model.parameters if trained is None else trained),
         model.activation_bytes(part, settings.precision),
         settings.tokens,
         flops * settings.tokens,
+        trained=model.parameters if trained is None else trained,
     )
 
 
@@ -228,12 +242,6 @@ def _on_meta(config: Any) -> _Model:
 
     with torch.device("meta"):
         return _Model(AutoModelForCausalLM.from_config(config))
-
-
-def _lora_parameters(model: _Model, block: Any) -> int:
-    targets = set(block.target_modules)
-    shapes = (shape for name, shape in model.matrices.items() if name.rpartition(".")[2] in targets)
-    return sum(block.rank * (out + inner) for out, inner in shapes)
 
 
 def _stored_bytes(model: _Model, candidate: Any) -> int:

@@ -34,7 +34,7 @@ SURFACE = {
     "rollback": set(),
     "champion": {"action"},
     "pull": {"version", "folder"},
-    "ask": {"prompt", "--model", "--max-tokens"},
+    "ask": {"prompt", "--model", "--adapter", "--max-tokens"},
     "raters": {"action", "names", "--key"},
     "submission": {"action"},
     "serve": {"--cron", "--port"},

@@ -260,6 +260,38 @@ def test_ask_answers_greedily_and_knows_its_room(tmp_path: Path) -> None:
         ask.answer(tmp_path, "Moscow", 4, threads=1)
 
 
+def test_ask_switches_an_adapter_on_its_own_base(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from stages.adapt.adaptation import AdaptContext
+    from stages.adapt.adapters import WEIGHTS
+    from stages.adapt.methods import wrap_of
+    from stages.common.checkpoint import load_model
+    from stages.common.params.adaptation import AdaptBlock
+
+    base = tmp_path / "base"
+    tiny_model(base)
+    values = yaml.safe_load((fakes.REPO / "params.yaml").read_text(encoding="utf-8"))["adapt"]
+    block = AdaptBlock(**values | {"rank": 8})
+    context = AdaptContext(block, 1, base, str(base), 1, "cpu", None, None)
+    adaptation = wrap_of("lora")(load_model(base, dtype=torch.float32), context)
+    adaptation.save_adapter(tmp_path / "adapter")
+    plain = ask.answer(base, "Moscow", 8, threads=1)
+    assert ask.answer(base, "Moscow", 8, threads=1, adapter=tmp_path / "adapter") == plain
+    weights = tmp_path / "adapter" / WEIGHTS
+    torch.manual_seed(0)
+    moved = {name: 3 * torch.randn_like(value) for name, value in load_file(weights).items()}
+    save_file(moved, weights)
+    assert ask.answer(base, "Moscow", 8, threads=1, adapter=tmp_path / "adapter") != plain
+    assert ask.base_of(tmp_path / "adapter") == str(base)
+    tiny_model(tmp_path / "other")
+    with pytest.raises(UserError, match="this adapter belongs to the weights"):
+        ask.answer(tmp_path / "other", "Moscow", 8, threads=1, adapter=tmp_path / "adapter")
+    with pytest.raises(UserError, match="no adapter there"):
+        ask.base_of(base)
+
+
 def shown_plan(root: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, dict[str, object]]) -> None:
     """`gorn run --dry-run` with `changes` to the blocks of params.yaml, on a machine of 1 TFLOP/s."""
     values = yaml.safe_load((fakes.REPO / "params.yaml").read_text(encoding="utf-8"))
@@ -361,6 +393,30 @@ def test_doctor_finds_bad_parameters(root: Path) -> None:
     profiles_bad = (root / "profiles" / "bad.yaml").read_bytes()
     (root / "params.yaml").write_bytes(profiles_bad)
     assert [finding.level for finding in doctor.parameters()] == ["bad"]
+
+
+def test_doctor_wants_bitsandbytes_where_it_is_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: dict[str, str] = {}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise doctor.PackageNotFoundError(name)
+        return installed[name]
+
+    def found(nf4: bool) -> list[tuple[str, str]]:
+        values = yaml.safe_load((fakes.REPO / "params.yaml").read_text(encoding="utf-8"))
+        values["adapt"]["nf4"] = nf4
+        (root / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        return [(finding.level, finding.text) for finding in doctor.four_bits()]
+
+    monkeypatch.setattr(doctor, "version", version)
+    assert found(nf4=False) == []
+    ((level, text),) = found(nf4=True)
+    assert level == "bad"
+    assert "bitsandbytes is not installed; `make baselines`" in text
+    installed["bitsandbytes"] = "0.50.2"
+    assert found(nf4=True) == [("ok", "bitsandbytes 0.50.2, asked for")]
+    assert found(nf4=False) == [("ok", "bitsandbytes 0.50.2, not asked for")]
 
 
 TREE = """

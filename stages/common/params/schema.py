@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
+from stages.common.params.adaptation import AdaptBlock
 from stages.common.params.block import Block
 from stages.common.params.corpus import WORLD_TASKS, CorpusBlock, TokensBlock, ValidationBlock
 from stages.common.params.gate import Anchor, GateBlock
@@ -21,7 +22,6 @@ from stages.common.params.shipping import (
 )
 from stages.common.params.training import (
     POSITIONS,
-    AdaptBlock,
     BaseBlock,
     DistillBlock,
     JudgeModelBlock,
@@ -68,9 +68,13 @@ class Params(Block):
     @model_validator(mode="after")
     def _fit_together(self) -> Params:
         """What one block names must be declared by another: found here, not hours into a run."""
+        for name in self.adapt.supervised:
+            if name in self.corpus.languages:
+                raise ValueError(f"`adapt.data` has a subset `{name}`, and so has corpus.sources; rename one")
         for key, mix in self._mixes().items():
             for subset in mix:
-                _known(f"`{key}` names the subset", subset, self.corpus.languages, "corpus.sources gives")
+                if key != "adapt.mix" or subset not in self.adapt.supervised:
+                    _known(f"`{key}` names the subset", subset, self.corpus.languages, "corpus.sources gives")
         metrics = ["total", *sorted({f"bpc_{language}" for language in self.corpus.languages.values()})]
         for metric in self.gate.metrics:
             if metric.startswith("bpc_") or self.evaluate.suites == ["world"]:
@@ -110,7 +114,9 @@ class Params(Block):
                 )
 
     def _mixes(self) -> dict[str, dict[str, float]]:
-        mixes = {f"{name}.mix": getattr(self, name).mix for name in ("pretrain", "adapt", "distill")}
+        mixes = {"pretrain.mix": self.pretrain.mix, "distill.mix": self.distill.mix}
+        if self.adapt.mix is not None:
+            mixes["adapt.mix"] = self.adapt.mix
         mixes["quantize.qat.mix"] = self.quantize.qat.mix
         if self.base.source == "bootstrap" and self.base.bootstrap is not None:
             mixes["base.bootstrap.mix"] = self.base.bootstrap.mix

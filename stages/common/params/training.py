@@ -1,4 +1,4 @@
-"""Blocks of the training stages: `base`, `pretrain`, `adapt`, `distill`, `judge_model`."""
+"""Blocks of the training stages but `adapt`: `base`, `pretrain`, `distill`, `quantize`, `judge_model`."""
 
 from __future__ import annotations
 
@@ -69,21 +69,6 @@ class PretrainBlock(Block):
     mix: Mix
     training: Optimisation
     evaluations: int = Field(ge=0, le=1000)
-
-
-class AdaptBlock(Block):
-    method: str
-    rank: PositiveInt
-    alpha: float = Field(gt=0)
-    target_modules: list[str] = Field(min_length=1)
-    mix: Mix
-    training: Optimisation
-
-    @model_validator(mode="after")
-    def _built(self) -> AdaptBlock:
-        if self.method != "lora":
-            raise ValueError(f"method `{self.method}` is not built yet; built: lora")
-        return self
 
 
 class DistillBlock(Block):

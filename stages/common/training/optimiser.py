@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,18 +52,42 @@ def named_trainable(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
-def make_optimiser(model: Any, settings: Optimisation) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; vectors (norms, biases) are not decayed."""
+def make_optimiser(
+    model: Any, settings: Optimisation, rates: Mapping[str, float] | None = None
+) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; vectors (norms, biases) are not decayed.
+
+    `rates`: peak learning rates other than the one of `settings`, by a fragment of the parameter's name; the
+    first that fits counts. A group's `scale` is its peak over that of `settings`. Raises `ValueError` for a
+    fragment that no trainable parameter's name contains.
+    """
     import torch
 
-    trainable = list(named_trainable(model).values())
+    trainable = named_trainable(model)
+    fragments = dict(rates or {})
+    for fragment in fragments:
+        if not any(fragment in name for name in trainable):
+            raise ValueError(
+                f"a learning rate is given for `{fragment}`, which no trainable parameter is called"
+            )
+    peaks = {name: _peak(name, fragments, settings.learning_rate) for name in trainable}
     groups = [
         {
-            "params": [value for value in trainable if (value.ndim >= 2) == decays],
+            "params": [
+                value
+                for name, value in trainable.items()
+                if peaks[name] == peak and (value.ndim >= 2) == decays
+            ],
             "weight_decay": settings.weight_decay if decays else 0.0,
             "decays": decays,
+            "scale": peak / settings.learning_rate,
         }
+        for peak in dict.fromkeys([settings.learning_rate, *fragments.values()])
         for decays in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, eps=EPSILON, fused=True)
+
+
+def _peak(name: str, rates: Mapping[str, float], default: float) -> float:
+    return next((rate for fragment, rate in rates.items() if fragment in name), default)

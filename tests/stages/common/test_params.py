@@ -67,7 +67,7 @@ def test_the_default_file_is_valid(root: Path) -> None:
         ("corpus.sources", [], ["key `corpus.sources`", "at least 1 item"]),
         ("device", "tpu", ["key `device` is 'tpu'", "'cuda'"]),
         ("gate.alpha", float("nan"), ["key `gate.alpha`", "finite"]),
-        ("adapt.method", "magic", ["adapt", "method `magic` is not built yet"]),
+        ("adapt.method", "magic", ["adapt", "there is no method `magic`; built: lora"]),
         ("base.source", "local", ["base", "source `local` needs `path`"]),
         ("corpus.max_chars", 10, ["key `corpus.max_chars` is 10"]),
         ("gate.against_champion.0.kind", "equal", ["`gate.against_champion.0.kind`", "'superiority'"]),

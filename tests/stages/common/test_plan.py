@@ -54,6 +54,38 @@ def test_sizes_of_the_default_run() -> None:
     assert rows["quantize adapt-ternary"].weight_bytes < rows["quantize adapt-higgs-4bit"].weight_bytes
 
 
+def test_what_adapt_trains_follows_its_method() -> None:
+    lora, base = _rows(_params())["adapt"], _rows(_params())["base"]
+    assert base.trained == base.parameters
+    # Width 128, FFN 384, keys and values 64 wide, four layers.
+    ends = 4 * (2 * (128 + 128) + 2 * (128 + 64) + 3 * (128 + 384))
+    outs = 4 * (2 * 128 + 2 * 64 + 2 * 384 + 128)
+    assert lora.trained == 16 * ends
+    rows = {
+        "vera": {"alpha": None},
+        "rocoft": {"rank": None, "alpha": None},
+        "finegates": {
+            "rank": None,
+            "alpha": None,
+            "target_modules": None,
+            "shrink": {"share": 0.3, "mode": "global", "gate_learning_rate": 0.02},
+        },
+    }
+    trained = {
+        method: _rows(_params(adapt={"method": method, **changes}))["adapt"].trained
+        for method, changes in rows.items()
+    }
+    assert trained == {"vera": 4 * 7 * 16 + outs, "rocoft": 4 * (6 * 128 + 384), "finegates": 4 * (384 + 2)}
+
+
+def test_a_4_bit_base_takes_less_memory() -> None:
+    dense, small = (_rows(_params(adapt={"nf4": nf4}))["adapt"] for nf4 in (False, True))
+    assert small.trained == dense.trained
+    weights = 4 * (2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 384)
+    saved = (dense.weight_bytes or 0) - (small.weight_bytes or 0)
+    assert saved == pytest.approx(weights * (32 - 4.127) / 8, rel=1e-3)
+
+
 def test_time_scales_from_the_measured_speed() -> None:
     params = _params()
     rows = _rows(params, speed=1e9)

@@ -186,6 +186,35 @@ def test_a_climbing_loss_stops(shards_folder: Path) -> None:
     assert 2 < calls < 31
 
 
+def test_parameters_have_rates_of_their_own() -> None:
+    model, used = tiny_model(), settings()
+    rates = {"down_proj": 3 * used.learning_rate, "norm": used.learning_rate / 4, "layers.0.mlp": 0.5}
+    groups = make_optimiser(model, used, rates).param_groups
+    scales = {id(value): group["scale"] for group in groups for value in group["params"]}
+    decays = {id(value): group["decays"] for group in groups for value in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(scales) == len(list(model.parameters()))
+    for name, value in model.named_parameters():
+        # The first fragment counts: the feed-forward part of layer 0 has a down_proj too.
+        expected = 3.0 if "down_proj" in name else 0.25 if "norm" in name else 1.0
+        if "layers.0.mlp" in name and "down_proj" not in name:
+            expected = 0.5 / used.learning_rate
+        assert scales[id(value)] == pytest.approx(expected), name
+        assert decays[id(value)] == (value.ndim >= 2)
+    with pytest.raises(ValueError, match="given for `gate_mu`, which no trainable parameter is called"):
+        make_optimiser(model, used, {"gate_mu": 0.1})
+
+
+def test_the_schedule_moves_every_rate(shards_folder: Path) -> None:
+    sampler, used = Sampler(Shards.open(shards_folder), MIX, 4, 16, 1, "mix"), settings(weight_decay=0.0)
+    model, plain = tiny_model(), tiny_model()
+    train(model, cross_entropy, sampler, used, 1, "cpu", rates={"norm": 1e-30})
+    train(plain, cross_entropy, sampler, used, 1, "cpu")
+    begun = dict(tiny_model().named_parameters())
+    for name, value in model.named_parameters():
+        assert torch.equal(value, begun[name]) == ("norm" in name), name
+    assert all(not torch.equal(value, begun[name]) for name, value in plain.named_parameters())
+
+
 def test_state_survives_json_exactly(tmp_path: Path) -> None:
     model = tiny_model()
     optimiser = make_optimiser(model, settings())

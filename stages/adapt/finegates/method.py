@@ -1,0 +1,134 @@
+"""FineGates as a method of the stage `adapt`: gates learn, the budget picks units, the model is cut."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stages.adapt import adapters
+from stages.adapt.adaptation import Adaptation, AdaptContext, Finished
+from stages.adapt.finegates.config import FineGatesConfig
+from stages.adapt.finegates.objective import Objective
+from stages.adapt.finegates.register import register
+from stages.adapt.shrink.budget import Choice, choose
+from stages.adapt.shrink.notes import notes
+from stages.adapt.shrink.units import PARTS, Scores, Units
+from stages.adapt.targets import targets
+from stages.common.errors import UserError
+
+if TYPE_CHECKING:
+    from stages.common.training.losses import Loss
+    from stages.common.training.sampler import Batch
+
+
+class FineGates(Adaptation):
+    """A model whose gates are trained, and cut at the end."""
+
+    def __init__(self, model: Any, context: AdaptContext) -> None:
+        super().__init__(model)
+        self.context = context
+        self._choice: Choice | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """What the gates obey."""
+        found: Objective = self.model.base_model.objective()
+        return found
+
+    @property
+    def units(self) -> Units:
+        """The units that have gates."""
+        found = Units.of(self.model.config)
+        return Units(found.layers, self.objective.parts(), found.uniform_groups)
+
+    def loss(self, inner: Loss) -> Loss:
+        """`inner`; in mode `faithful` and the penalty."""
+        tuner = self.model.base_model
+
+        def penalised(model: Any, batch: Batch) -> Tensor:
+            value = inner(model, batch)
+            penalty = tuner.penalty()
+            return value if penalty is None else value + penalty
+
+        return penalised
+
+    def before(self, model: Any, share: float) -> None:  # noqa: ARG002
+        """Tell the gates which step it is."""
+        self.model.base_model.set_step(round(share * self.context.steps), self.context.steps)
+
+    def rates(self) -> Mapping[str, float]:
+        """The gates have a rate of their own."""
+        rate = self.context.block.shrink.gate_learning_rate
+        kinds = ("column", "row") if self.objective.config.mode == "faithful" else ("mu",)
+        return {f"finegates_{kind}": rate for kind in kinds}
+
+    def settle(self) -> Choice:
+        """Pick what stays by the gates' scores; from then on every gate is 1 or 0. Again does nothing."""
+        if self._choice is None:
+            self._choice = choose(self.units, self.objective.scores(), self.context.block.shrink)
+            self.objective.settle(self._choice.kept)
+        return self._choice
+
+    def save_adapter(self, folder: Path) -> None:
+        """Peft's folder, with gates of 0 and 1: on the base it is the function of the smaller model."""
+        self.settle()
+        adapters.save(self.model, folder, self.context)
+
+    def finish(self) -> Finished:
+        """Fold gates and matrices into the weights, cut, and check that the smaller model is the same
+        function.
+        """
+        from stages.adapt.shrink.slicing import apply_mask, cut, probe, verify
+
+        choice, units = self.settle(), self.units
+        masked = self.model.eval().merge_and_unload()
+        apply_mask(masked, choice.kept)
+        small = cut(masked, choice.kept)
+        verify(masked, small, probe(masked.config))
+        return Finished(small, notes(masked, small, units, choice))
+
+
+def wrap(model: Any, context: AdaptContext) -> Adaptation:
+    """`model` with gates on its units, and where `adapt.rank` is given low-rank matrices beside its layers.
+
+    Raises `UserError` for a family without slicing rules, a quantised base, and target modules that the model
+    does not have or that cannot be gated.
+    """
+    import peft
+
+    register()
+    block = context.block
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise UserError(f"{context.base}: quantised; gates that end in a cut need the dense weights")
+    units = Units.of(model.config)
+    if block.target_modules:
+        targets(model, block.target_modules)
+    # A budget that cannot be met is refused before the training, not after it.
+    choose(units, _equal(units), block.shrink)
+    config = FineGatesConfig(
+        target_modules=block.target_modules,
+        mode=block.shrink.mode,
+        share=block.shrink.share,
+        ffn_multiple=block.shrink.multiples.ffn,
+        group_multiple=block.shrink.multiples.groups,
+        r=block.rank or 0,
+        lora_alpha=block.alpha or 1.0,
+        seed=context.seed,
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        # peft 0.21 asks for an attribute that Transformers 5.23 has renamed.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        wrapped = peft.get_peft_model(model, config)
+    wrapped.peft_config["default"].base_model_name_or_path = context.name
+    return FineGates(wrapped, context)
+
+
+def _equal(units: Units) -> Scores:
+    """Scores that prefer no unit."""
+    return Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))

@@ -1,0 +1,184 @@
+"""The tuner: puts gate layers where the configuration says, and draws their gates in training."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+from peft.tuners.tuners_utils import BaseTuner
+from torch import Tensor, nn
+
+from stages.adapt.finegates.config import PREFIX, FineGatesConfig
+from stages.adapt.finegates.layer import GateLayer
+from stages.adapt.finegates.objective import Objective
+from stages.adapt.shrink.units import FFN, GROUPS, Units
+from stages.common.errors import UserError
+
+# The layers whose input columns are units, and of which part.
+OWNERS = {"down_proj": FFN, "o_proj": GROUPS}
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_PLACE = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:mlp|self_attn)\.(\w+)$")
+
+
+class FineGatesModel(BaseTuner):
+    """FineGates as a peft tuner.
+
+    In evaluation the gates are clamp(mu, 0, 1). In training they are drawn anew for every forward pass of the
+    decoder, as a function of the seed and of the step that `set_step` declares; without it they stay open.
+    Raises `UserError` for target modules that are not there or that cannot be cut, and families without
+    slicing rules.
+    """
+
+    prefix = PREFIX
+    tuner_layer_cls = GateLayer
+    target_module_mapping: Mapping[str, list[str]] = {}
+
+    def __init__(self, model: Any, *arguments: Any, **options: Any) -> None:
+        self._units: Units | None = None
+        self._step: tuple[int, int] | None = None
+        self._told = False
+        super().__init__(model, *arguments, **options)
+        self._objectives: dict[str, Objective] = {}
+        body = model.get_decoder() if hasattr(model, "get_decoder") else model
+        # Losses may call the decoder and not the whole model.
+        self._hook = body.register_forward_pre_hook(self._draw)
+        self.train(model.training)
+
+    def set_step(self, step: int, steps: int) -> None:
+        """Declare the optimiser step (from 0) of `steps`: the removed share and the noise follow from it."""
+        self._step = step, steps
+
+    def objective(self, adapter: str = "default") -> Objective:
+        """What the gates of `adapter` obey."""
+        if adapter not in self._objectives:
+            layers = [
+                module
+                for module in self.model.modules()
+                if isinstance(module, GateLayer) and module.gated(adapter)
+            ]
+            self._objectives[adapter] = Objective(layers, adapter, self.peft_config[adapter], self._units)
+        return self._objectives[adapter]
+
+    def penalty(self) -> Tensor | None:
+        """What mode `faithful` adds to the loss, summed over the active adapters; None in other modes."""
+        found = [self.objective(name).penalty() for name in self._trained()]
+        terms = [term for term in found if term is not None]
+        return sum(terms[1:], terms[0]) if terms else None
+
+    def _trained(self) -> list[str]:
+        return [name for name in self.active_adapters if self.objective(name).trained]
+
+    def _draw(self, body: nn.Module, inputs: Any) -> None:  # noqa: ARG002
+        if not body.training:
+            return
+        if self._step is None and self._told:
+            warnings.warn(
+                "FineGates: gates learn nothing until `model.base_model.set_step(step, steps)` is called "
+                "before every step",
+                stacklevel=2,
+            )
+        self._told = True
+        for name in self._trained():
+            self.objective(name).draw(*(self._step or (0, 1)))
+
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:  # noqa: ARG002
+        if peft_config.target_modules is None:
+            names = LINEAR if peft_config.mode == "faithful" else OWNERS
+            peft_config.target_modules = set(names)
+        return peft_config
+
+    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
+        """Refuse what cannot work before anything is replaced."""
+        config: FineGatesConfig = peft_config
+        self._objectives = {}
+        if config.mode != "faithful" or self._units is None:
+            self._units = _units(model, strict=config.mode != "faithful")
+        wanted = config.target_modules
+        if isinstance(wanted, str):
+            return
+        there = dict.fromkeys(
+            name.removesuffix(".base_layer").rpartition(".")[2]
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear)
+        )
+        names = {name.rpartition(".")[2] for name in wanted or ()}
+        if missing := sorted(names - set(there)):
+            raise UserError(
+                f"FineGates: target module {', '.join(missing)} is not in the model; it has "
+                f"{', '.join(there)}"
+            )
+        if config.mode == "faithful":
+            return
+        if not config.r and (lost := sorted(names - set(OWNERS))):
+            raise UserError(_uncuttable(lost))
+        if not names & set(OWNERS):
+            raise UserError(
+                f"FineGates: none of the target modules {', '.join(sorted(names))} has gates; name "
+                f"{' or '.join(OWNERS)} too"
+            )
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,  # noqa: ARG002
+    ) -> None:
+        seed = (peft_config.seed << 32) + crc32(current_key.encode())
+        if isinstance(target, GateLayer):
+            target.update_layer(adapter_name, peft_config, seed)
+            return
+        if not isinstance(target, nn.Linear):
+            raise UserError(
+                f"FineGates: target module {current_key} is a {type(target).__name__}; only linear layers "
+                "can be gated"
+            )
+        found = _PLACE.search(current_key)
+        at = int(found[1]) if found else None
+        part = OWNERS.get(target_name) if found else None
+        if peft_config.mode != "faithful" and part is None and not peft_config.r:
+            raise UserError(_uncuttable([current_key]))
+        units = self._units.layers[at].count(part) if self._units and part and at is not None else 0
+        made = GateLayer(target, at, target_name, part if units else None, units)
+        made.train(target.training)
+        made.set_adapter(self.active_adapters)
+        made.update_layer(adapter_name, peft_config, seed)
+        self._replace_module(parent, target_name, made, target)
+
+    def _unload_and_optionally_merge(self, *arguments: Any, **options: Any) -> Any:
+        unloaded: Any = super()._unload_and_optionally_merge(*arguments, **options)
+        self._hook.remove()
+        return unloaded
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter."""
+        super().delete_adapter(adapter_name)
+        self._objectives.pop(adapter_name, None)
+
+
+def _units(model: nn.Module, strict: bool) -> Units | None:
+    try:
+        return Units.of(getattr(model, "config", None))
+    except (UserError, AttributeError) as error:
+        if not strict:
+            return None
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            "FineGates: the model has no Transformers configuration, so its units are unknown; use mode "
+            "faithful"
+        ) from error
+
+
+def _uncuttable(names: list[str]) -> str:
+    return (
+        f"FineGates: {', '.join(names)} cannot be cut by gates of its own; gates sit on "
+        f"{' and '.join(OWNERS)} and cut the other projections with them. Name only these, give a rank (r) "
+        "to train matrices there, or use mode faithful"
+    )

@@ -1,0 +1,219 @@
+"""What the gates of one adapter obey: the exact budget of modes `global` and `uniform`, the penalty of
+`faithful`.
+
+Shapes: U gates of all layers together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stages.adapt.finegates import faithful
+from stages.adapt.finegates.config import FineGatesConfig
+from stages.adapt.finegates.gates import draw, noise
+from stages.adapt.finegates.layer import GateLayer
+from stages.adapt.shrink.budget import choose
+from stages.adapt.shrink.units import FFN, GROUPS, PARTS, Kept, Scores, Units
+
+# Free gates of mode `faithful` that act on a unit: the part, and whether they sit on columns or on rows.
+TIED = {
+    "up_proj": (FFN, "row"),
+    "gate_proj": (FFN, "row"),
+    "down_proj": (FFN, "column"),
+    "q_proj": (GROUPS, "row"),
+    "k_proj": (GROUPS, "row"),
+    "v_proj": (GROUPS, "row"),
+    "o_proj": (GROUPS, "column"),
+}
+
+
+@dataclass(frozen=True)
+class _Multiples:
+    ffn: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The width that mode `uniform` will cut to."""
+
+    share: float
+    multiples: _Multiples
+    mode: str = "uniform"
+    layers: int = 0
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """Gates `first` to `last` (exclusive) under one threshold; `removed` of their parameters go."""
+
+    first: int
+    last: int
+    removed: float
+
+
+class Objective:
+    """The gates of `adapter`, in the model's order of layers."""
+
+    def __init__(
+        self, layers: Sequence[GateLayer], adapter: str, config: FineGatesConfig, units: Units | None
+    ) -> None:
+        self.layers, self.adapter, self.config, self.units = list(layers), adapter, config, units
+        if config.mode == "faithful":
+            self.sizes = [size for layer in layers for size in (layer.in_features, layer.out_features)]
+            return
+        self.sizes = [layer.units for layer in layers]
+        self.cost_U = torch.tensor(
+            [cost for layer in layers for cost in [self._cost(layer)] * layer.units], dtype=torch.float64
+        )
+        self.budgets = self._budgets()
+
+    @property
+    def trained(self) -> bool:
+        """Whether the gates take a gradient."""
+        return any(value.requires_grad for layer in self.layers for value in layer.gates(self.adapter))
+
+    @property
+    def gateable(self) -> int:
+        """Parameters that the gates could remove together."""
+        return int(self.cost_U.sum())
+
+    def draw(self, step: int, steps: int) -> None:
+        """Give every layer its training gates of `step` (from 0) of `steps`."""
+        eps_U = noise(sum(self.sizes), self.config.seed, step)
+        device = self.layers[0].weight.device
+        # Even under autocast the gates are in fp32.
+        with torch.autocast(device.type, enabled=False):
+            if self.config.mode == "faithful":
+                self._draw_faithful(eps_U.to(device).split(self.sizes))
+            else:
+                grown = min(1.0, step / steps / self.config.ramp)
+                self._draw_units(eps_U.to(device), grown)
+
+    def _draw_faithful(self, eps: Sequence[Tensor]) -> None:
+        for at, layer in enumerate(self.layers):
+            column, row = layer.gates(self.adapter)
+            layer.hold(
+                self.adapter, faithful.drawn(column, eps[2 * at]), faithful.drawn(row, eps[2 * at + 1])
+            )
+
+    def _draw_units(self, eps_U: Tensor, grown: float) -> None:
+        mu_U = torch.cat([layer.gates(self.adapter)[0].float() for layer in self.layers])
+        self.cost_U = self.cost_U.to(mu_U.device)
+        drawn = [
+            draw(
+                mu_U[budget.first : budget.last],
+                self.cost_U[budget.first : budget.last],
+                self.config.sigma,
+                grown * budget.removed,
+                eps_U[budget.first : budget.last],
+            )
+            for budget in self.budgets
+        ]
+        for layer, z_U in zip(self.layers, torch.cat(drawn).split(self.sizes), strict=True):
+            layer.hold(self.adapter, layer.expand(z_U))
+
+    def penalty(self) -> Tensor | None:
+        """The penalty of mode `faithful`, a scalar; None in the others."""
+        if self.config.mode != "faithful":
+            return None
+        device = self.layers[0].weight.device
+        with torch.autocast(device.type, enabled=False):
+            pairs = [layer.gates(self.adapter) for layer in self.layers]
+            return faithful.penalty([(row, column) for column, row in pairs], self.config.share)
+
+    def _cost(self, layer: GateLayer) -> int:
+        at, part = layer.located
+        return self._known.layers[at].cost(part)
+
+    @property
+    def _known(self) -> Units:
+        if self.units is None:
+            raise ValueError("the model's units are not known")
+        return self.units
+
+    def parts(self) -> frozenset[str]:
+        """The parts that have gates."""
+        if self.config.mode == "faithful":
+            return frozenset(part for _, (_, part), _ in self._ties())
+        return frozenset(layer.located[1] for layer in self.layers)
+
+    def _budgets(self) -> list[_Budget]:
+        if self.config.mode == "global":
+            return [_Budget(0, len(self.cost_U), self.config.share * self.gateable)]
+        units = Units(self._known.layers, self.parts(), self._known.uniform_groups)
+        multiples = _Multiples(self.config.ffn_multiple, self.config.group_multiple)
+        equal = Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
+        kept = choose(units, equal, _Shape(self.config.share, multiples)).kept
+        budgets, first = [], 0
+        for layer in self.layers:
+            at, part = layer.located
+            gone = layer.units - len(kept.of(part)[at])
+            budgets.append(_Budget(first, first + layer.units, gone * self._cost(layer)))
+            first += layer.units
+        return budgets
+
+    def scores(self) -> Scores:
+        """mu of every unit, float64 on the CPU; of units without a gate the greatest of all, so that they
+        stay.
+
+        In mode `faithful` the score of a unit is the mean of tanh(logit) over the gates that are tied in it.
+        """
+        found = self._tied() if self.config.mode == "faithful" else self._own()
+        best = max((float(value.max()) for value in found.values()), default=0.0) + 1
+        return Scores(
+            *(
+                tuple(
+                    found.get((at, part), torch.full((layer.count(part),), best, dtype=torch.float64))
+                    for at, layer in enumerate(self._known.layers)
+                )
+                for part in PARTS
+            )
+        )
+
+    def _own(self) -> dict[tuple[int, str], Tensor]:
+        return {layer.located: layer.gates(self.adapter)[0].detach().double().cpu() for layer in self.layers}
+
+    def _tied(self) -> dict[tuple[int, str], Tensor]:
+        found: dict[tuple[int, str], list[Tensor]] = {}
+        for layer, place, kind in self._ties():
+            count = self._known.layers[place[0]].count(place[1])
+            logits = dict(zip(("column", "row"), layer.gates(self.adapter), strict=True))[kind]
+            mu_UW = torch.tanh(logits.detach().double().cpu()).reshape(count, -1)
+            found.setdefault(place, []).append(mu_UW.mean(dim=1))
+        return {place: torch.stack(values).mean(dim=0) for place, values in found.items()}
+
+    def _ties(self) -> Iterator[tuple[GateLayer, tuple[int, str], str]]:
+        """Layer, place and kind of every gate vector of mode `faithful` that is tied in units."""
+        for layer in self.layers:
+            if layer.at is not None and layer.name in TIED:
+                part, kind = TIED[layer.name]
+                yield layer, (layer.at, part), kind
+
+    def settle(self, kept: Kept) -> None:
+        """Open the gates of the units in `kept` for good and close the others; all free gates open."""
+        if self.config.mode != "faithful":
+            for layer in self.layers:
+                at, part = layer.located
+                mu_U = layer.gates(self.adapter)[0]
+                mu_U.data.copy_(_indicator(kept.of(part)[at], layer.units))
+            return
+        for layer in self.layers:
+            for logits in layer.gates(self.adapter):
+                logits.data.fill_(faithful.SATURATED)
+        for layer, (at, part), kind in self._ties():
+            count = self._known.layers[at].count(part)
+            logits = dict(zip(("column", "row"), layer.gates(self.adapter), strict=True))[kind]
+            open_U = _indicator(kept.of(part)[at], count)
+            signs = (2 * open_U - 1).repeat_interleave(len(logits) // count)
+            logits.data.copy_(faithful.SATURATED * signs)
+
+
+def _indicator(kept: Sequence[int], count: int) -> Tensor:
+    open_U = torch.zeros(count)
+    open_U[list(kept)] = 1
+    return open_U

@@ -1,0 +1,164 @@
+"""Block `adapt`: which method, and what it needs. Names only: what runs them is stages/adapt/methods.py."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from stages.common.params.block import Block
+from stages.common.params.corpus import Language
+from stages.common.params.training import Mix, Optimisation
+
+LOW_RANK = ("lora", "rslora", "dora", "pissa", "velora", "vera", "shira", "ia3")  # through peft
+PARTIAL = ("lora-xs", "bitfit", "rocoft")  # ours
+GATES = ("finegates",)
+PRUNING = ("random", "magnitude", "wanda", "minitron")
+CUTTING = GATES + PRUNING
+METHODS = LOW_RANK + PARTIAL + CUTTING
+
+REFUSED = {
+    "apt": "it moves ranks and masks while it trains, so that neither what is trained nor what is cut can be "
+    "declared beforehand (arXiv 2401.12200); `finegates` cuts to a declared share",
+    "maskllm": "its 2:4 masks leave a checkpoint neither smaller nor faster, and to learn them takes 1.5 "
+    "logits per weight and about two billion tokens (arXiv 2409.17481); `finegates` removes whole units",
+}
+
+# What a method reads besides mix, data and training. Any other key of the block must be null for it.
+RANKED = frozenset({"rank", "alpha", "target_modules"})
+USES: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("lora", "rslora", "dora"), RANKED | {"nf4"}),
+    **dict.fromkeys(("pissa", "velora", "lora-xs"), RANKED),
+    "vera": frozenset({"rank", "target_modules", "nf4"}),
+    "shira": frozenset({"rank", "target_modules"}),
+    "ia3": frozenset({"target_modules", "nf4"}),
+    **dict.fromkeys(("bitfit", "rocoft"), frozenset({"target_modules"})),
+    **dict.fromkeys(PRUNING, RANKED | {"shrink"}),
+}
+CALIBRATED = ("wanda", "minitron")
+
+
+class Multiples(Block):
+    """Widths are rounded up to these: FFN neurons and groups of heads that share a key and value head."""
+
+    ffn: PositiveInt = 8
+    groups: PositiveInt = 1
+
+
+class ShrinkBlock(Block):
+    """How much a cutting method removes, and how."""
+
+    share: float = Field(ge=0, le=0.9)
+    mode: Literal["global", "uniform", "faithful"]
+    multiples: Multiples = Multiples()
+    layers: int = Field(default=0, ge=0)
+    gate_learning_rate: float | None = Field(default=None, gt=0, le=1)
+    calibration_tokens: PositiveInt | None = None
+
+
+class DataBlock(Block):
+    """Files of supervised examples under one name: conversations, or instructions with their answers."""
+
+    paths: list[str] = Field(min_length=1)
+    subset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    language: Language
+    licence: str
+    format: Literal["auto", "chat", "instruction"] = "auto"
+    fields: dict[Literal["instruction", "input", "output"], str] = Field(default_factory=dict)
+    system: str | None = Field(default=None, min_length=1)
+    too_long: Literal["drop", "cut"] = "drop"
+
+    @model_validator(mode="after")
+    def _fields_are_read(self) -> DataBlock:
+        if self.format == "chat" and self.fields:
+            raise ValueError("`fields` names the fields of instructions; format `chat` reads `messages`")
+        return self
+
+
+class AdaptBlock(Block):
+    """One method, what it reads, and the data: a mix of shards or supervised files."""
+
+    method: str
+    rank: PositiveInt | None = None
+    alpha: float | None = Field(default=None, gt=0)
+    target_modules: list[str] | None = Field(default=None, min_length=1)
+    nf4: bool = False
+    shrink: ShrinkBlock | None = None
+    data: list[DataBlock] | None = Field(default=None, min_length=1)
+    mix: Mix | None = None
+    training: Optimisation
+
+    @model_validator(mode="before")
+    @classmethod
+    def _built(cls, values: Any) -> Any:
+        method = values.get("method") if isinstance(values, dict) else None
+        if method in REFUSED:
+            raise ValueError(f"method `{method}` is not built: {REFUSED[method]}")
+        if isinstance(method, str) and method not in METHODS:
+            raise ValueError(f"there is no method `{method}`; built: {', '.join(METHODS)}")
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> AdaptBlock:
+        self._check_data()
+        uses = self.uses
+        for key in ("rank", "alpha", "target_modules", "shrink"):
+            if key in uses and getattr(self, key) is None:
+                raise ValueError(f"method `{self.method}` needs `{key}`")
+            if key not in uses and getattr(self, key) is not None:
+                raise ValueError(f"method `{self.method}` does not use `{key}` here; set it to null")
+        if self.nf4 and "nf4" not in uses:
+            raise ValueError(
+                f"method `{self.method}` does not train beside a 4-bit base; set `nf4` to false, or take "
+                + " | ".join(method for method, used in USES.items() if "nf4" in used)
+            )
+        if self.shrink is not None:
+            self._check_shrink(self.shrink)
+        return self
+
+    def _check_data(self) -> None:
+        """Without `data` the shards of `mix` are trained on; with it, `mix` may add shards as replay."""
+        if self.data is None:
+            if self.mix is None:
+                raise ValueError("`mix` (of shards) or `data` (supervised files) is needed, both are null")
+            return
+        names = [source.subset for source in self.data]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources of `data` have the subset `{twice[0]}`; rename one of them")
+        if self.mix is not None and (absent := [name for name in names if name not in self.mix]):
+            raise ValueError(
+                f"`mix` leaves out the subset `{absent[0]}` of `data`; give it a share, or set `mix` to null"
+            )
+
+    @property
+    def supervised(self) -> tuple[str, ...]:
+        """The subsets of `data`."""
+        return tuple(source.subset for source in self.data or ())
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the model comes out smaller."""
+        return self.method in CUTTING
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Keys of the block that this method reads, besides mix, data and training."""
+        if self.method not in GATES:
+            return USES[self.method]
+        faithful = self.shrink is not None and self.shrink.mode == "faithful"
+        beside = RANKED if self.rank is not None else frozenset({"target_modules"} if faithful else ())
+        return beside | {"shrink"}
+
+    def _check_shrink(self, shrink: ShrinkBlock) -> None:
+        if shrink.mode == "faithful" and self.method not in GATES:
+            raise ValueError(
+                f"shrink.mode `faithful` is of finegates; `{self.method}` takes global or uniform"
+            )
+        for key, used in (
+            ("gate_learning_rate", self.method in GATES),
+            ("calibration_tokens", self.method in CALIBRATED),
+        ):
+            if used and getattr(shrink, key) is None:
+                raise ValueError(f"method `{self.method}` needs `shrink.{key}`")
+            if not used and getattr(shrink, key) is not None:
+                raise ValueError(f"method `{self.method}` does not use `shrink.{key}`; set it to null")

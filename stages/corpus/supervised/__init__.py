@@ -1,0 +1,1 @@
+"""Supervised examples: read, checked and cleaned for `adapt`."""
