@@ -65,8 +65,10 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
-    """Reads what `pretrain` gave, the shards, and supervised examples."""
-    inputs = {"pretrain": OUT / "pretrain", "tokens": OUT / "tokens", "supervised": OUT / "supervised"}
+    """Reads what `pretrain` gave, the shards and, where files of them are declared, supervised examples."""
+    inputs = {"pretrain": OUT / "pretrain", "tokens": OUT / "tokens"}
+    if params.adapt.data is not None:
+        inputs |= {"supervised": OUT / "supervised"}
     return inputs, {"checkpoint": OUT / "adapt"}
 
 

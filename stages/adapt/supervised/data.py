@@ -35,11 +35,10 @@ class Data:
 
     def close(self, model: Any) -> None:
         """Let `generate` stop where an answer ends: base models know their end-of-text token alone."""
-        if not self.closing:
-            return
         known = model.generation_config.eos_token_id
         stops = {known} if isinstance(known, int) else set(known or ())
-        model.generation_config.eos_token_id = sorted(stops | set(self.closing))
+        if not stops.issuperset(self.closing):
+            model.generation_config.eos_token_id = sorted(stops | set(self.closing))
 
 
 def data_of(block: AdaptBlock, session: Session, inputs: Mapping[str, Path]) -> Data:

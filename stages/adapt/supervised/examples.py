@@ -78,7 +78,7 @@ class _Subset:
         if self.counts["refused"]:
             sys.stderr.write(f"adapt: {told}\n")
         for name, documents in (("train", self.train), ("heldout", self.heldout)):
-            self.counts[f"{name}_rows_of_whole_examples"] = len(documents)
+            self.counts[f"{name}_examples"] = len(documents)
             self.counts[f"{name}_answer_tokens"] = sum(answer_tokens(document) for document in documents)
 
 
@@ -116,7 +116,8 @@ def load(folder: Path, sources: Sequence[DataBlock], tokenizer: Any, name: str, 
         except RefusedError as error:
             subset.refuse(f"first {conversation.id}: {error}")
             continue
-        subset.counts["one_example_per_answer"] += len(documents) > 1
+        if len(documents) > 1:
+            subset.counts["taken_apart"] += 1
         subset.add(documents, conversation.heldout, length)
     for number, subset in enumerate(subsets.values()):
         subset.check(number, length)
