@@ -99,8 +99,9 @@ def _register_models() -> None:
 
 def _register_tokenizers() -> None:
     """Give our model types the tokenizer class of their family: it stands over what a checkpoint says."""
-    module: Any = sys.modules["transformers.models.auto.tokenization_auto"]
-    names, corrected = module.TOKENIZER_MAPPING_NAMES, module.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
+    module = sys.modules["transformers.models.auto.tokenization_auto"]
+    names: dict[str, Any] = getattr(module, "TOKENIZER_MAPPING_NAMES", {})
+    corrected: set[str] = getattr(module, "MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS", set())
     for family in FAMILIES:
         if family in names:
             names[PREFIX + family] = names[family]

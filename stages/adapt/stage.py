@@ -55,6 +55,8 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     finished = adaptation.finish()
     data.close(finished.model)
     save_model(finished.model, session.tokenizer, out)
+    if block.cuts:
+        _check_reloaded(finished.model, out)
     trained.write(out / CURVE)
     session.resume.clear()
     return Facts(
@@ -62,6 +64,14 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         tokens=trained.tokens,
         notes={"method": block.method, "trainable_parameters": trainable, **finished.notes, **data.notes},
     )
+
+
+def _check_reloaded(model: Any, folder: Path) -> None:
+    """Raise `RuntimeError` when what was written into `folder` is not the function of `model`."""
+    from stages.adapt.shrink.slicing import probe, verify
+    from stages.common.checkpoint import load_model
+
+    verify(model, load_model(folder), probe(model.config))
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001

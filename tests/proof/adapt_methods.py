@@ -1,9 +1,9 @@
 """Every method of `adapt` at equal steps on the embedded world: what it trains, costs and gains.
 
 All start from one parent, see the same windows in the same order and were given three trials of their
-learning rate on one seed that is not compared; the trial with the lowest training loss over the last third of
-the steps, text not seen before, won. Intervals are Student's over the seeds. A step is timed in turns with one
-of LoRA of rank 8 on the same layers, alone on the machine; memory is that of a process of its own.
+learning rate on one seed that is not compared; the trial with the lowest training loss over the last third
+of the steps, text not seen before, won. Intervals are Student's over the seeds. A step is timed in turns
+with one of LoRA of rank 8 on the same layers; memory is that of a process of its own.
 """
 
 from __future__ import annotations

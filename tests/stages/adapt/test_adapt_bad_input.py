@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from adapt_fakes import TARGETS
 from training_fakes import settings, tiny_model
@@ -202,6 +203,27 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_last_good_st
     monkeypatch.setattr(losses, "cross_entropy", sane)
     assert adapt(block)[0] == 0
     assert digest(project / "out/adapt") == before
+
+
+def test_a_cut_model_that_is_not_what_was_written_is_not_kept(
+    adapt: Adapt, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages.common import checkpoint
+
+    save = checkpoint.save_model
+
+    def damaged(model: Any, *rest: Any) -> None:
+        with torch.no_grad():
+            weight = model.model.layers[0].mlp.down_proj.weight
+            weight[0, 0] += 0.1
+            save(model, *rest)
+            weight[0, 0] -= 0.1
+
+    monkeypatch.setattr(checkpoint, "save_model", damaged)
+    status, said = adapt(GATES)
+    assert status == 70
+    assert "the models are not one function: logits differ by" in said
+    assert not Path("out/adapt").exists()
 
 
 def test_the_model_that_a_cut_leaves_is_loaded_again(adapt: Adapt, project: Path) -> None:

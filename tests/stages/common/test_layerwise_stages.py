@@ -85,6 +85,9 @@ def test_the_plan_counts_layer_by_layer(folder: Path) -> None:
     length = training.sequence_length
     matrices = 300 * 32 + sum(3 * 32 * ffn + 32 * 16 * 6 for ffn in (8, 40, 24))
     assert rows["pretrain"].flops == 3 * (2 * matrices + 2 * 3 * 2 * 16 * length) * training.tokens
+    # Every second layer: 8 and 24 neurons, the norms, and the biases of q, k and v.
+    halved = 300 * 32 + 32 + sum(3 * 32 * ffn + 32 * 16 * 6 + 16 * 4 + 2 * 32 for ffn in (8, 24))
+    assert rows["distill"].parameters == halved
 
 
 def test_every_second_layer_keeps_its_width(folder: Path) -> None:

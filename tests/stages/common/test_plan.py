@@ -71,8 +71,9 @@ def test_what_adapt_trains_follows_its_method() -> None:
             "shrink": {"share": 0.3, "mode": "global", "gate_learning_rate": 0.02},
         },
     }
+    gate = {"against_anchor": {"pretrain": [{"metric": "total", "margin": 0.1}]}}
     trained = {
-        method: _rows(_params(adapt={"method": method, **changes}))["adapt"].trained
+        method: _rows(_params(adapt={"method": method, **changes}, gate=gate))["adapt"].trained
         for method, changes in rows.items()
     }
     assert trained == {"vera": 4 * 7 * 16 + outs, "rocoft": 4 * (6 * 128 + 384), "finegates": 4 * (384 + 2)}
