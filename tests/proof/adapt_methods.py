@@ -54,13 +54,14 @@ class Row:
         return self.shrink and self.rank is None
 
 
+# Where the three lie was chosen by kind: what moves weights by itself, by a product, by a factor.
 LOW, MIDDLE, HIGH = (1e-3, 3e-3, 1e-2), (3e-3, 1e-2, 3e-2), (1e-2, 3e-2, 1e-1)
 ROWS = {
-    "lora": Row("lora", LOW),
+    "lora": Row("lora", MIDDLE),
     "rslora": Row("rslora", LOW),
-    "dora": Row("dora", LOW),
+    "dora": Row("dora", MIDDLE),
     "pissa": Row("pissa", LOW),
-    "velora": Row("velora", LOW),
+    "velora": Row("velora", MIDDLE),
     "shira": Row("shira", LOW, alpha=None),
     "vera": Row("vera", HIGH, rank=64, alpha=None),
     "lora-xs": Row("lora-xs", MIDDLE, rank=16, alpha=16.0),
