@@ -19,10 +19,8 @@ from stages.adapt import adapters, nf4
 from stages.adapt.adaptation import Adaptation, AdaptContext, Finished
 from stages.adapt.targets import targets
 from stages.common.errors import UserError, one_line
+from stages.common.trainable import FEEDFORWARD
 from stages.common.training.optimiser import named_trainable
-
-# IA3 scales what these modules take in; of any other module what it gives (Liu et al. 2022, eq. 2).
-FEEDFORWARD = ("down_proj",)
 
 
 class Peft(Adaptation):
@@ -78,8 +76,8 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
 
     Raises `UserError` when a target module is not there or the method does not fit one of them.
     """
-    block = context.block
-    targets(model, block.target_modules or ())
+    block: Any = context.block
+    targets(model, block.target_modules)
     if block.nf4:
         nf4.freeze(model, context.device)
     torch.manual_seed(context.seed)

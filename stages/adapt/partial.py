@@ -133,8 +133,8 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
 
     Raises `UserError` for a target that is not there, a rank above a layer's, or a model without biases.
     """
-    block = context.block
-    found = targets(model, block.target_modules or ())
+    block: Any = context.block
+    found = targets(model, block.target_modules)
     if block.method == "bitfit":
         biased = {name: layer for name, layer in found.items() if layer.bias is not None}
         if not biased:
@@ -145,11 +145,11 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
         return Biases(model, context, biased)
     if block.method == "rocoft":
         return Layers(model, context, {name: Row(layer) for name, layer in found.items()})
-    rank, alpha = block.rank or 1, block.alpha or 1.0
     for name, layer in found.items():
-        if rank > min(layer.in_features, layer.out_features):
+        if block.rank > (most := min(layer.in_features, layer.out_features)):
             raise UserError(
-                f"params.yaml: adapt.rank {rank} is above {min(layer.in_features, layer.out_features)}, the "
-                f"rank that {name} can have; lower it"
+                f"params.yaml: adapt.rank {block.rank} is above {most}, the rank that {name} can have; "
+                "lower it"
             )
-    return Layers(model, context, {name: Cross(layer, rank, alpha) for name, layer in found.items()})
+    crossed = {name: Cross(layer, block.rank, block.alpha) for name, layer in found.items()}
+    return Layers(model, context, crossed)

@@ -271,6 +271,25 @@ def test_ask_answers_greedily_and_knows_its_room(tmp_path: Path) -> None:
         ask.answer(tmp_path, "Moscow", 4, threads=1)
 
 
+def test_ask_takes_the_base_that_the_adapter_names(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows import cli, commands
+
+    adapter = root / "adapter"
+    fakes.write(adapter / "adapter_config.json", {})
+    fakes.write(adapter / "base.json", {"base": "out/quantize/adapt-ternary", "method": "lora"})
+    monkeypatch.setattr(ask, "answer", lambda folder, *_: str(folder))
+
+    def asked(*words: str) -> str:
+        commands.ask(cli.parser().parse_args(["ask", "?", *words]))
+        return capsys.readouterr().out.strip()
+
+    assert asked() == "out/base"
+    assert asked("--adapter", "adapter") == "out/quantize/adapt-ternary"
+    assert asked("--adapter", "adapter", "--model", "adapt-bf16") == "out/quantize/adapt-bf16"
+
+
 def test_ask_switches_an_adapter_on_its_own_base(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file

@@ -308,9 +308,11 @@ def _adapt_methods(found: dict[str, Any]) -> str:
         f"({row['trainable_parameters']:,} trained, {row['step']['ratio']:.2f} of LoRA's step)"
         for name, row in [*ranked, *(row for row in found["methods"].items() if "removed" in row[1])]
     ]
+    equal = sum(row["by_the_formula"] == row["trainable_parameters"] for row in found["methods"].values())
     return (
-        f"Russian task score after {found['tokens']:,} tokens, {len(found['seeds'])} seeds, parent "
-        f"{found['parent']['tasks_ru']:.3f}: {'; '.join(parts)}"
+        f"trained numbers as the formulas say in {equal} of {len(parts)}<br>Russian task score after "
+        f"{found['tokens']:,} tokens, {len(found['seeds'])} seeds, parent {found['parent']['tasks_ru']:.3f}: "
+        f"{'; '.join(parts)}"
     )
 
 
