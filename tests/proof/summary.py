@@ -343,6 +343,35 @@ def _pruning(found: dict[str, Any]) -> str:
     )
 
 
+def _finegates(found: dict[str, Any]) -> str:
+    def bits(row: dict[str, Any]) -> str:
+        value = row["bpc"]["ru"]
+        return f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+
+    shares = "; ".join(f"{float(share):.0%} {bits(row)}" for share, row in found["shares"].items())
+    variants = "; ".join(f"{name} {bits(row)}" for name, row in found["variants"].items())
+    missed = max(
+        abs(end - float(share)) for share, row in found["shares"].items() for end in row["before_rounding"]
+    )
+    fresh, ratio = found["fresh"].values(), found["time"]["ratio"]["gates"]
+    differences = [
+        value
+        for modes in found["shapes"].values()
+        for row in modes.values()
+        for value in row["difference"].values()
+    ]
+    equal = sum(row["logits_equal"] for row in fresh)
+    step = f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    return (
+        f"Russian bits per character, parent {found['parent']['ru']:.4f}, cut by {shares}<br>"
+        f"At 30 %: {variants}<br>"
+        f"Removed share before rounding off by {100 * missed:.3f} points at most; freshly wrapped logits "
+        f"equal in {equal} of {len(fresh)} modes; masked, cut and reloaded models within "
+        f"{max(differences):.1e} on {len(found['shapes'])} shapes; a step takes {step} times "
+        "one of rank-8 LoRA"
+    )
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -366,4 +395,5 @@ SENTENCES = {
     "endpoint": _endpoint,
     "cut_latency": _cut_latency,
     "adapt_methods": _adapt_methods,
+    "finegates": _finegates,
 }

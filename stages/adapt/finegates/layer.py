@@ -31,6 +31,11 @@ class GateLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = tuple(f"finegates_{kind}" for kind in KINDS)
     other_param_names = ("finegates_scaling",)
+    finegates_mu: nn.ParameterDict
+    finegates_column: nn.ParameterDict
+    finegates_row: nn.ParameterDict
+    finegates_A: nn.ParameterDict
+    finegates_B: nn.ParameterDict
 
     def __init__(
         self, base_layer: nn.Linear, at: int | None, name: str, part: str | None, units: int
@@ -45,6 +50,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
         self.merged_adapters: list[str] = []
         self._dense: tuple[Tensor, Tensor | None] | None = None
         self._drawn: dict[str, tuple[Tensor | None, Tensor | None]] = {}
+        self._fixed: dict[str, tuple[Tensor, ...]] = {}
 
     def update_layer(self, adapter: str, config: FineGatesConfig, seed: int) -> None:
         """Add the parameters of `adapter`: open gates, and matrices whose product is 0."""
@@ -61,9 +67,9 @@ class GateLayer(nn.Module, BaseTunerLayer):
             made["A"] = (2 * uniform_RI - 1) * bound
             made["B"] = torch.zeros(self.out_features, rank, dtype=torch.float32)
             self.finegates_scaling[adapter] = config.lora_alpha / rank
-        device = self.get_base_layer().weight.device
+        base: Any = self.get_base_layer()
         for kind, value in made.items():
-            held = value if value.is_meta else value.to(device)
+            held = value if value.is_meta else value.to(base.weight.device)
             self._of(kind)[adapter] = nn.Parameter(held)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
@@ -97,6 +103,9 @@ class GateLayer(nn.Module, BaseTunerLayer):
     def evaluated(self, adapter: str) -> tuple[Tensor | None, Tensor | None]:
         """Gates of evaluation in fp32, on the columns (I,) and on the rows (O,); None: all open."""
         mu_U = self.parameter("mu", adapter)
+        if fixed := self._fixed.get(adapter):
+            first, *second = (gate.to(self.weight.device) for gate in fixed)
+            return (first, second[0]) if second else (self.expand(first), None)
         if mu_U is not None:
             return self.expand(mu_U.float().clamp(0, 1)), None
         column_I, row_O = (self.parameter(kind, adapter) for kind in ("column", "row"))
@@ -113,6 +122,13 @@ class GateLayer(nn.Module, BaseTunerLayer):
     def hold(self, adapter: str, column_I: Tensor | None, row_O: Tensor | None = None) -> None:
         """Set the gates of the next forward passes in training mode."""
         self._drawn[adapter] = column_I, row_O
+
+    def fix(self, adapter: str, gates: tuple[Tensor, ...] | None) -> None:
+        """Evaluate with `gates`, shaped as the parameters are; None: with the parameters again."""
+        if gates is None:
+            self._fixed.pop(adapter, None)
+        else:
+            self._fixed[adapter] = gates
 
     def train(self, mode: bool = True) -> GateLayer:
         """As torch's; evaluation forgets the drawn gates and the graph they hang on."""
@@ -157,7 +173,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Fold gates and matrices into the weights: W' = diag(r) (W + s B A) diag(z), b' = r b."""
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         for adapter in check_adapters_to_merge(self, adapter_names):
             if not any(adapter in self._of(kind) for kind in KINDS):
                 continue
@@ -193,7 +209,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
         """Put the weights back as they were: what a closed gate took cannot be computed back."""
         if self._dense is None:
             return
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         weight_OI, bias_O = self._dense
         base.weight.data = weight_OI
         if bias_O is not None:

@@ -1,0 +1,113 @@
+"""The tables of docs/finegates.md from what claim `finegates` found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Markdown: budgets and bits, modes, dials, then what holds by construction."""
+    return "\n\n".join([_shares(found), _variants(found), _trials(found), _checks(found), _time(found)])
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _span(ends: list[float]) -> str:
+    low, high = (f"{100 * end:.2f}" for end in ends)
+    return low if low == high else f"{low} to {high}"
+
+
+def _bits(row: dict[str, Any], language: str) -> str:
+    value = row["bpc"][language]
+    return f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+
+
+def _shares(found: dict[str, Any]) -> str:
+    parent = found["parent"]
+    rows = [("0 (parent)", "", "", "", f"{parent['ru']:.4f}", f"{parent['en']:.4f}", "")]
+    rows += [
+        (
+            f"{100 * float(share):g}",
+            _span(row["before_rounding"]),
+            _span(row["after_rounding"]),
+            str(row["seeds"]),
+            _bits(row, "ru"),
+            _bits(row, "en"),
+            f"{row['bpc']['ru']['mean'] / parent['ru'] - 1:+.1%}",
+        )
+        for share, row in found["shares"].items()
+    ]
+    head = (
+        "asked, %",
+        "removed before rounding, %",
+        "after, %",
+        "seeds",
+        "Russian",
+        "English",
+        "Russian, relative",
+    )
+    return (
+        f"Mode `global`, weights frozen, {found['tokens']:,} tokens; bits per character of held-out text:\n\n"
+        + _table(head, rows)
+    )
+
+
+def _variants(found: dict[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"{row['trainable_parameters']:,}",
+            _span(row["after_rounding"]),
+            str(row["seeds"]),
+            _bits(row, "ru"),
+            _bits(row, "en"),
+        )
+        for name, row in {"global": found["shares"]["0.3"], **found["variants"]}.items()
+    ]
+    head = ("at 30 %", "trained numbers", "removed after rounding, %", "seeds", "Russian", "English")
+    return _table(head, rows)
+
+
+def _trials(found: dict[str, Any]) -> str:
+    dials = ", ".join(f"`{name}` {value:g}" for name, value in found["dials"].items())
+    rows = [
+        (name, f"{bits['ru']:.4f}", f"{bits['en']:.4f}") for name, bits in found["tuning"]["trials"].items()
+    ]
+    return (
+        f"The dials ({dials}), each lower and higher, on seed {found['tuning']['seed']} at 30 %:\n\n"
+        + _table(("dial", "Russian", "English"), rows)
+    )
+
+
+def _checks(found: dict[str, Any]) -> str:
+    fresh = found["fresh"].values()
+    equal = "equal bit for bit" if all(row["logits_equal"] for row in fresh) else "NOT equal"
+    ratios = [row["loss_ratio"] for row in fresh]
+    worst = {
+        name: max(row["difference"][name] for modes in found["shapes"].values() for row in modes.values())
+        for name in ("gated", "cut", "reloaded")
+    }
+    texts = [row["texts_equal"] for modes in found["shapes"].values() for row in modes.values()]
+    told = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
+    return (
+        f"Freshly wrapped ({', '.join(found['fresh'])}): logits {equal} to the parent's, loss in training "
+        f"mode {min(ratios):.4f} to {max(ratios):.4f} times its own. {', '.join(found['shapes'])}: greatest "
+        f"difference to the masked model in fp32, {told}; {sum(texts)} of {len(texts)} written "
+        "continuations equal."
+    )
+
+
+def _time(found: dict[str, Any]) -> str:
+    spent = found["time"]
+    ratios = "; ".join(
+        f"{kind} {ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+        for kind, ratio in spent["ratio"].items()
+    )
+    milliseconds = ", ".join(f"{kind} {value:.1f}" for kind, value in spent["milliseconds"].items())
+    return (
+        f"A training step beside one of rank-8 LoRA on the same layers ({', '.join(spent['layers'])}), "
+        f"{spent['pairs']} interleaved pairs, ratio: {ratios} (milliseconds: {milliseconds})."
+    )

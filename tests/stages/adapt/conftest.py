@@ -1,0 +1,1 @@
+"""Makes `adapt_fakes` importable from the folders below."""

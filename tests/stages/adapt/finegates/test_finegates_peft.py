@@ -1,0 +1,380 @@
+"""FineGates keeps peft's contract: wrap, train, save, load, merge, several adapters, targets."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model, mapping
+from peft.tuners.tuners_utils import BaseTuner
+from training_fakes import tiny_model
+
+from stages.adapt.finegates.config import FINEGATES, FineGatesConfig
+from stages.adapt.finegates.layer import GateLayer
+from stages.adapt.finegates.register import SLOTS, register
+from stages.common.errors import UserError
+
+register()
+QKV = {"q_proj", "k_proj", "v_proj"}
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SHAPE = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "global": {},
+    "uniform": {"mode": "uniform"},
+    "faithful": {"mode": "faithful"},
+    "beside": {"r": 2, "lora_alpha": 4.0, "target_modules": ALL},
+}
+IDS = torch.arange(5, 37).reshape(2, 16)
+
+
+def base(family: str = "qwen2", **changes: Any) -> Any:
+    return tiny_model(family, **{**SHAPE, **changes}).eval()
+
+
+def wrapped(kind: str = "global", model: Any = None, **changes: Any) -> Any:
+    config = FineGatesConfig(**{"task_type": "CAUSAL_LM", "seed": 3, **CONFIGS[kind], **changes})
+    return get_peft_model(model if model is not None else base(), config)
+
+
+@torch.no_grad()
+def logits(model: Any) -> torch.Tensor:
+    return model.eval()(input_ids=IDS, use_cache=False).logits  # type: ignore[no-any-return]
+
+
+def loss(model: Any) -> torch.Tensor:
+    return model(input_ids=IDS, labels=IDS, use_cache=False).loss
+
+
+def stir(model: Any, seed: int = 0, adapter: str = "default") -> None:
+    """Give every parameter of an adapter another value."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in model.named_parameters():
+        if "finegates_" in name and name.endswith(adapter):
+            value.data += 0.7 * torch.randn(value.shape, generator=generator)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_fresh_adapter_is_the_base(kind: str) -> None:
+    before = logits(base())
+    model = wrapped(kind)
+    assert torch.equal(logits(model), before)
+    with torch.no_grad():
+        known = float(loss(base().train()))
+        assert float(loss(model.train())) == pytest.approx(known, rel=0.01)
+        model.base_model.set_step(0, 100)
+        assert float(loss(model)) == pytest.approx(known, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_saved_and_loaded_it_is_the_same(kind: str, tmp_path: Path) -> None:
+    model = wrapped(kind)
+    stir(model)
+    expected = logits(model)
+    assert not torch.allclose(expected, logits(base()), atol=1e-3)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    config = PeftConfig.from_pretrained(tmp_path)
+    assert isinstance(config, FineGatesConfig)
+    assert config.mode == CONFIGS[kind].get("mode", "global")
+    again = PeftModel.from_pretrained(base(), tmp_path)
+    assert torch.equal(logits(again), expected)
+    assert not any(value.requires_grad for value in again.parameters())
+    trained = PeftModel.from_pretrained(base(), tmp_path, is_trainable=True)
+    names = [name for name, value in trained.named_parameters() if value.requires_grad]
+    assert names and all("finegates_" in name for name in names)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_merged_it_is_the_same_in_the_bases_classes(kind: str) -> None:
+    model = wrapped(kind)
+    stir(model)
+    expected = logits(model)
+    merged = model.merge_and_unload(safe_merge=True)
+    assert type(merged) is type(base())
+    assert not any(isinstance(module, GateLayer) for module in merged.modules())
+    torch.testing.assert_close(logits(merged), expected, rtol=0, atol=2e-5)
+    assert loss(merged.train()).isfinite()
+
+
+def test_merged_and_unmerged_the_base_is_untouched() -> None:
+    model = wrapped("beside")
+    stir(model)
+    expected, before = logits(model), copy.deepcopy(model.state_dict())
+    model.merge_adapter()
+    torch.testing.assert_close(logits(model), expected, rtol=0, atol=2e-5)
+    with model.disable_adapter():
+        assert torch.equal(logits(model), logits(base()))
+    model.unmerge_adapter()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(logits(model), expected)
+
+
+def test_unload_gives_the_base_back() -> None:
+    model = wrapped("beside")
+    stir(model)
+    assert torch.equal(logits(model.unload()), logits(base()))
+
+
+def test_a_broken_adapter_is_not_merged_safely() -> None:
+    model = wrapped("beside")
+    model.base_model.model.model.layers[0].self_attn.o_proj.finegates_B["default"].data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        model.merge_adapter(safe_merge=True)
+
+
+def test_several_adapters_on_one_base() -> None:
+    model = wrapped("global")
+    stir(model)
+    first = logits(model)
+    model.add_adapter("other", FineGatesConfig(r=2, target_modules=ALL, seed=5))
+    assert torch.equal(logits(model), first)
+    stir(model, seed=1, adapter="other")
+    model.set_adapter("other")
+    second = logits(model)
+    assert not torch.allclose(second, first, atol=1e-3)
+    names = [name for name, value in model.named_parameters() if value.requires_grad]
+    assert names and all(name.endswith("other") for name in names)
+    model.base_model.set_step(5, 10)
+    loss(model.train()).backward()
+    model.set_adapter("default")
+    assert torch.equal(logits(model), first)
+    with model.disable_adapter():
+        assert torch.equal(logits(model), logits(base()))
+    model.delete_adapter("default")
+    model.set_adapter("other")
+    assert torch.equal(logits(model), second)
+
+
+def test_exclude_modules_keeps_layers_whole() -> None:
+    model = wrapped(exclude_modules=["layers.0.mlp.down_proj"])
+    gated = [name for name, module in model.named_modules() if isinstance(module, GateLayer)]
+    assert [name.partition("layers.")[2] for name in gated] == [
+        "0.self_attn.o_proj",
+        "1.self_attn.o_proj",
+        "1.mlp.down_proj",
+    ]
+    objective = model.base_model.objective()
+    # Two layers of two groups of 32 x 48 + 48 numbers with 16 x 32 of o_proj, and 64 neurons of 96.
+    groups = 4 * ((16 + 8 + 8) * (32 + 1) + 16 * 32)
+    assert objective.gateable == groups + 64 * 96
+    scores = objective.scores()
+    assert float(scores.ffn[0].min()) > float(scores.ffn[1].max())
+
+
+def test_an_expression_picks_targets() -> None:
+    model = wrapped(target_modules=r".*layers\.1\.mlp\.down_proj")
+    gated = [name for name, module in model.named_modules() if isinstance(module, GateLayer)]
+    assert [name.rpartition("layers.")[2] for name in gated] == ["1.mlp.down_proj"]
+
+
+@pytest.mark.parametrize("mode", ["global", "uniform"])
+@pytest.mark.parametrize("targets", [["q_proj", "down_proj"], r".*q_proj", ["gate_proj"]])
+def test_what_cannot_be_cut_is_refused_by_name(mode: str, targets: Any) -> None:
+    with pytest.raises(UserError, match=r"(q_proj|gate_proj) cannot be cut by gates of its own"):
+        wrapped(mode=mode, target_modules=targets)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"target_modules": ["down_proj", "up_projection"]},
+            "up_projection is not in the model; it has q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
+            "down_proj, lm_head",
+        ),
+        ({"target_modules": ["q_proj"], "r": 2}, "q_proj has gates; name down_proj or o_proj too"),
+        ({"target_modules": r".*embed_tokens", "r": 2}, "embed_tokens is a Embedding; only linear"),
+        ({"r": 2, "lora_modules": ["v_proj"]}, "lora_modules names v_proj, which target_modules does not"),
+        ({"lora_modules": ["o_proj"]}, "without a rank"),
+        ({"mode": "local"}, "mode `local` is not one of global, uniform, faithful"),
+        ({"bias": "finegates_only"}, "bias `finegates_only` is not one of none, all"),
+        ({"share": 0.95}, "share 0.95 is not within 0 and 0.9"),
+        ({"sigma": 0.0}, "sigma 0.0 is not within"),
+        ({"ramp": 0.0}, "ramp 0.0 is not within"),
+    ],
+)
+def test_bad_configurations_are_refused(changes: dict[str, Any], match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        wrapped(**changes)
+
+
+def test_families_without_slicing_rules_are_refused_by_name() -> None:
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    model = AutoModelForCausalLM.from_config(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=16))
+    with pytest.raises(UserError, match="`gpt2` has no slicing rules"):
+        get_peft_model(model, FineGatesConfig(target_modules=["c_proj"]))
+
+
+def test_matrices_sit_where_they_are_asked_for() -> None:
+    model = wrapped(r=3, target_modules=["q_proj", "o_proj", "down_proj"], lora_modules=["q_proj"])
+    names = [name for name, _ in model.named_parameters() if "finegates_" in name]
+    assert {name.split("finegates_")[1].split(".")[0] for name in names} == {"mu", "A", "B"}
+    beside = [name for name in names if "finegates_A" in name]
+    assert len(beside) == 2 and all("q_proj" in name for name in beside)
+
+
+def test_matrices_begin_the_same_whatever_torch_drew_before() -> None:
+    torch.manual_seed(1)
+    first = wrapped("beside").state_dict()
+    model = base()
+    torch.manual_seed(2)
+    second = wrapped("beside", model).state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    names = [name for name in first if "finegates_A" in name and first[name].shape == (2, 32)]
+    assert not torch.equal(first[names[0]], first[names[1]])
+
+
+def test_only_biases_that_the_architecture_has_are_trained() -> None:
+    for family, bias, names in (("qwen2", "all", QKV), ("llama", "all", set()), ("qwen2", "none", set())):
+        model = wrapped(bias=bias, model=base(family))
+        trained = [name for name, value in model.named_parameters() if value.requires_grad]
+        assert {name.split(".")[-2] for name in trained if name.endswith("bias")} == names
+
+
+def test_trained_biases_are_saved(tmp_path: Path) -> None:
+    model = wrapped(bias="all")
+    for name, value in model.named_parameters():
+        if name.endswith("bias"):
+            value.data += 0.3
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    assert torch.equal(logits(PeftModel.from_pretrained(base(), tmp_path)), logits(model))
+
+
+def test_gradients_reach_every_gate_that_the_noise_opens() -> None:
+    model = wrapped(share=0.5).train()
+    model.base_model.set_step(9, 10)
+    loss(model).backward()
+    for module in model.modules():
+        if isinstance(module, GateLayer):
+            drawn, _ = module._drawn["default"]
+            mu = module.gates("default")[0]
+            assert drawn is not None and mu.grad is not None
+            z = drawn.reshape(len(mu), -1)[:, 0]
+            assert bool((mu.grad[(z > 0) & (z < 1)] != 0).all())
+    assert all(value.grad is None for name, value in model.named_parameters() if "finegates_" not in name)
+
+
+def test_gates_stay_in_fp32_under_autocast() -> None:
+    model = wrapped().train()
+    model.base_model.set_step(9, 10)
+    model(input_ids=IDS)
+    fine = [drawn for drawn, _ in _drawn(model)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(input_ids=IDS)
+    assert found.logits.dtype == torch.bfloat16
+    for first, (second, _) in zip(fine, _drawn(model), strict=True):
+        assert second.dtype == torch.float32
+        assert torch.equal(first, second)
+
+
+def test_gates_are_fp32_on_a_bf16_base() -> None:
+    model = wrapped("beside", base().to(torch.bfloat16))
+    ours = [value for name, value in model.named_parameters() if "finegates_" in name]
+    assert {value.dtype for value in ours} == {torch.float32}
+    assert torch.equal(logits(model), logits(base().to(torch.bfloat16)))
+    stir(model)
+    assert logits(model).dtype == torch.bfloat16
+    assert model.merge_and_unload().dtype == torch.bfloat16
+
+
+def test_a_bf16_input_meets_fp32_gates() -> None:
+    model = wrapped("global", base().to(torch.bfloat16))
+    layer = model.base_model.model.model.layers[0].mlp.down_proj
+    mu_U = torch.linspace(0.001, 0.999, 64)
+    layer.gates("default")[0].data.copy_(mu_U)
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(layer(x), layer.base_layer((x.float() * mu_U).to(torch.bfloat16)))
+
+
+def _drawn(model: Any) -> list[Any]:
+    return [module._drawn["default"] for module in model.modules() if isinstance(module, GateLayer)]
+
+
+def test_evaluation_forgets_the_drawn_gates() -> None:
+    model = wrapped().train()
+    model.base_model.set_step(9, 10)
+    loss(model)
+    before = logits(model)
+    assert torch.equal(before, logits(base()))
+    again = copy.deepcopy(model)
+    again.train()
+    assert torch.equal(loss(again), loss(model.train()))
+
+
+def test_gates_that_no_step_is_declared_for_warn() -> None:
+    model = wrapped().train()
+    loss(model)
+    with pytest.warns(UserWarning, match="gates learn nothing until"):
+        loss(model)
+
+
+def test_a_loaded_adapter_that_is_not_trained_has_no_noise(tmp_path: Path) -> None:
+    model = wrapped()
+    stir(model)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    again = PeftModel.from_pretrained(base(), tmp_path).train()
+    again.base_model.set_step(9, 10)
+    with torch.no_grad():
+        found = again(input_ids=IDS, use_cache=False).logits
+    assert torch.equal(found, logits(again))
+
+
+@pytest.fixture
+def unregistered(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """peft as if FineGates had not been imported."""
+    for name in SLOTS:
+        monkeypatch.delitem(getattr(mapping, name), FINEGATES)
+    return monkeypatch
+
+
+def test_registering_again_does_nothing(unregistered: pytest.MonkeyPatch) -> None:
+    state = torch.get_rng_state()
+    register()
+    register()
+    assert all(getattr(mapping, name)[FINEGATES] == ours for name, ours in SLOTS.items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("version", ["0.20.1", "0.23.0", "1.0"])
+def test_an_untested_peft_is_refused(version: str, unregistered: pytest.MonkeyPatch) -> None:
+    unregistered.setattr(peft, "__version__", version)
+    with pytest.raises(UserError, match=rf"peft {version}: FineGates was tested with peft >=0.21,<0.23"):
+        register()
+    assert not any(FINEGATES in getattr(mapping, name) for name in SLOTS)
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_a_taken_name_is_refused(name: str, unregistered: pytest.MonkeyPatch) -> None:
+    unregistered.setitem(getattr(mapping, name), FINEGATES, "somebody's")
+    with pytest.raises(UserError, match=r"FINEGATES is taken .*somebody's"):
+        register()
+    assert [slot for slot in SLOTS if FINEGATES in getattr(mapping, slot)] == [name]
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_moved_internals_are_refused(name: str, unregistered: pytest.MonkeyPatch) -> None:
+    unregistered.delattr(mapping, name)
+    with pytest.raises(UserError, match=rf"peft.mapping.{name} is not there any more"):
+        register()
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("_mark_only_adapters_as_trainable", lambda *_: None),
+        ("_replace_module", lambda *_: None),
+        ("_get_adapter_state_dict", classmethod(lambda *_, **__: {})),
+    ],
+)
+def test_changed_internals_fail_the_self_test(
+    method: str, change: Any, unregistered: pytest.MonkeyPatch
+) -> None:
+    unregistered.setattr(BaseTuner, method, change)
+    with pytest.raises(UserError, match="FineGates does not work with its internals"):
+        register()
+    assert not any(FINEGATES in getattr(mapping, name) for name in SLOTS)
