@@ -33,6 +33,15 @@ METHODS = {
     "magnitude": ("magnitude", "global"),
     "random": ("random", "global"),
 }
+# How scores of different layers and parts are compared: a layer's scores of one part, and what a unit costs.
+AS_IT_IS = "as it is"
+SCALES: dict[str, Callable[[Any, int], Any]] = {
+    AS_IT_IS: lambda values, _: values,
+    "per parameter": lambda values, cost: values / cost,
+    "share of the layer's mean": lambda values, _: values / values.mean(),
+    "z-score within the layer": lambda values, _: (values - values.mean()) / values.std(),
+    "rank within the layer": lambda values, _: (values.argsort().argsort() + 0.5) / len(values),
+}
 
 
 @dataclass(frozen=True)
@@ -254,12 +263,14 @@ def masked(world: World, method: str, pattern: str, share: float) -> dict[str, A
     return {"method": method, "pattern": pattern, "zeroed": zeroed, **_kept(world, name, model, tokenizer)}
 
 
-def untrained(world: World, method: str, share: float, seed: int) -> dict[str, Any]:
-    """The parent with the units closed that a pruning method picks, and without any training."""
+def untrained(world: World, method: str, share: float, seed: int, scale: str = AS_IT_IS) -> dict[str, Any]:
+    """The parent with the units closed that a pruning method picks, its scores compared over layers and parts
+    on one of `SCALES`, and without any training.
+    """
     from stages.adapt.prune import scores
     from stages.adapt.shrink.budget import choose
     from stages.adapt.shrink.slicing import apply_mask
-    from stages.adapt.shrink.units import Units
+    from stages.adapt.shrink.units import PARTS, Scores, Units
     from stages.common.params import parse
 
     model, activations, tokenizer = _seen(world)
@@ -270,11 +281,21 @@ def untrained(world: World, method: str, share: float, seed: int) -> dict[str, A
         "wanda": lambda: scores.wanda(model, units, activations),
         "minitron": lambda: scores.minitron(model, units, activations),
     }[method]()
+    scaled = Scores(
+        *(
+            tuple(
+                SCALES[scale](values, layer.cost(part))
+                for values, layer in zip(found.of(part), units.layers, strict=True)
+            )
+            for part in PARTS
+        )
+    )
     shrink = parse(_params(world, Cut(method, seed, 1e-3, share)), "params.yaml").adapt.shrink
-    choice = choose(units, found, shrink)
+    choice = choose(units, scaled, shrink)
     apply_mask(model, choice.kept)
-    kept = _kept(world, f"untrained-{method}-{share:g}", model, tokenizer)
-    return {"method": method, "share": share, "after_rounding": choice.after_rounding, **kept}
+    name = f"untrained-{method}-{share:g}-{scale.replace(' ', '-')}"
+    told = {"method": method, "share": share, "scale": scale, "after_rounding": choice.after_rounding}
+    return {**told, **_kept(world, name, model, tokenizer)}
 
 
 def _seen(world: World) -> tuple[Any, Any, Any]:

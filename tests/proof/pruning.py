@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.proof import cutting
 from tests.proof.common import ROOT, piece, replace_between, write_result
-from tests.proof.cutting import METHODS, PARENT, UNCUT, Cut, World
+from tests.proof.cutting import AS_IT_IS, METHODS, PARENT, SCALES, UNCUT, Cut, World
 from tests.proof.pruning_tables import METRICS, tables
 
 CLAIM = "pruning"
@@ -142,17 +142,18 @@ def _summary(by_seed: dict[int, Any], ours: dict[int, Any], method: str) -> dict
 
 
 def _references(pool: Executor) -> dict[str, Any]:
-    """Masks of single weights, and the same units closed without any training."""
+    """Without any training: masks of single weights, the units that pruning closes, and those that it closes
+    when scores are compared on other scales.
+    """
     jobs: dict[str, Any] = {
         f"mask-{method}-{pattern.replace(':', '-')}": (cutting.masked, (method, pattern, TUNED_AT))
         for method, pattern in MASKS
     }
-    plain = [method for method in METHODS if not method.startswith(OURS)]
-    jobs |= {
-        f"untrained-{method}-{share:g}": (cutting.untrained, (method, share, DENSITY_SEED))
-        for share in SEEDS
-        for method in plain
-    }
+    for method in (method for method in METHODS if not method.startswith(OURS)):
+        for share in SEEDS:
+            for scale in SCALES if share == TUNED_AT else (AS_IT_IS,):
+                name = f"untrained-{method}-{share:g}-{scale.replace(' ', '-')}"
+                jobs[name] = (cutting.untrained, (method, share, DENSITY_SEED, scale))
     return cutting.make_all(pool, WORLD, jobs)
 
 

@@ -49,11 +49,15 @@ def _untrained(found: dict[str, Any]) -> str:
     rows = []
     for row in found["without_training"].values():
         cut = "pattern" not in row
-        what = f"{row['method']}, units" if cut else f"{row['method']}, {row['pattern']}"
+        what = f"{row['method']}, units {row['scale']}" if cut else f"{row['method']}, {row['pattern']}"
+        asked = f"{row['share']:.0%}" if cut else ""
         share = row["after_rounding"] if cut else row["zeroed"]
-        rows.append((what, f"{share:.1%}", *(f"{row[key]:.4f}" for key in METRICS)))
-    return "Without any training; masks of single weights make no smaller model here:\n\n" + _table(
-        ("what", "zeroed", *METRICS.values()), rows
+        rows.append((what, asked, f"{share:.1%}", *(f"{row[key]:.4f}" for key in METRICS)))
+    return (
+        "Without any training. `units` are cut, their scores compared over layers and parts on the scale "
+        "that is named; the methods of `adapt` compare them as they are. Masks of single weights "
+        "(unstructured, 2:4) make no smaller model here:\n\n"
+        + _table(("what", "asked", "removed", *METRICS.values()), rows)
     )
 
 

@@ -65,6 +65,10 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         base__source="local",
         base__path="data/model",
         evaluate__suites=["world", "data/suite"],
+        adapt__data=[
+            {"paths": ["data/b.jsonl"], "subset": "talk", "language": "ru", "licence": "MIT"},
+        ],
+        adapt__mix=None,
         judge__judges=[{"type": "folder", "name": "mine", "path": "data/model"}],
         judge__labels=["data/protect.jsonl"],
     )
@@ -73,6 +77,7 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         ("corpus.sources.0.paths.0", "data/a.txt"),
         ("corpus.sources.0.paths.1", "data/deep/c.txt.gz"),
         ("corpus.protect.0", "data/protect.jsonl"),
+        ("adapt.data.0.paths.0", "data/b.jsonl"),
         ("base.path", "data/model/config.json"),
         ("evaluate.suites.1", "data/suite/task/test.jsonl"),
         ("judge.judges.0.path", "data/model/config.json"),

@@ -76,12 +76,12 @@ def score(model: Any, units: Units, context: AdaptContext) -> Scores:
 def _text(context: AdaptContext) -> list[Batch]:
     """The calibration text: windows of the mix that LoRA is trained on afterwards."""
     block, shrink = context.block, context.block.shrink
-    if context.shards is None or block.mix is None:
+    if context.shards is None or not block.replay:
         raise UserError(
-            f"params.yaml: adapt.method `{block.method}` measures activations on the text of `adapt.mix`, "
-            "which is null; give a mix of shards, or take `magnitude`, which reads no text"
+            f"params.yaml: adapt.method `{block.method}` measures activations on the text of "
+            "`adapt.mix`, which names no shards; give it some, or take `magnitude`, which reads no text"
         )
     if shrink is None or shrink.calibration_tokens is None:
         raise UserError(f"params.yaml: method `{block.method}` needs `adapt.shrink.calibration_tokens`")
     tokens = shrink.calibration_tokens
-    return calibration.sample(context.shards, block.mix, block.training, tokens, context.seed, "adapt.mix")
+    return calibration.sample(context.shards, block.replay, block.training, tokens, context.seed, "adapt.mix")

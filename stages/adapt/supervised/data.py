@@ -44,18 +44,16 @@ class Data:
 def data_of(block: AdaptBlock, session: Session, inputs: Mapping[str, Path]) -> Data:
     """The data that `block` declares. Raises `UserError` when it cannot be trained on."""
     if block.data is None:
-        mix = block.mix or {}
-        return Data(mix, mix)
+        return Data(block.replay, block.replay)
     length, eos_id = block.training.sequence_length, session.shards.eos_id
     examples = load(inputs["supervised"], block.data, session.tokenizer, str(inputs["pretrain"]), length)
-    replayed = {name: share for name, share in (block.mix or {}).items() if name not in examples.train}
 
     def observe(model: Any) -> dict[str, Any]:
         return {"answers": answer_losses(model, examples.heldout, length, eos_id, session.device)}
 
     return Data(
         blend(examples, session.shards, block.mix, block.training, session.order_seed),
-        replayed,
+        block.replay,
         observe,
         {"supervised": examples.notes(session.tokenizer)},
         examples.licences,

@@ -136,6 +136,11 @@ class AdaptBlock(Block):
         return tuple(source.subset for source in self.data or ())
 
     @property
+    def replay(self) -> dict[str, float]:
+        """The part of `mix` that is of shards: all of it without `data`."""
+        return {name: share for name, share in (self.mix or {}).items() if name not in self.supervised}
+
+    @property
     def cuts(self) -> bool:
         """Whether the model comes out smaller."""
         return self.method in CUTTING
