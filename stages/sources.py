@@ -45,8 +45,8 @@ def named_paths(params: Any) -> Iterator[tuple[str, Path]]:
             yield from ((key, file) for file in expand(pattern, key))
     if params.base.source == "local":
         yield from _below("base.path", params.base.path)
-    if params.distill.student != "every-second-layer":
-        yield from _below("distill.student", params.distill.student)
+    if params.distill.folder is not None:
+        yield from _below("distill.student", params.distill.folder)
     for number, suite in enumerate(params.evaluate.suites):
         if suite != WORLD and not suite.startswith(HUB):
             yield from _below(f"evaluate.suites.{number}", suite)

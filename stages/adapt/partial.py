@@ -39,6 +39,9 @@ class Cross(Beside):
     still gets a gradient.
     """
 
+    up: Tensor
+    down: Tensor
+
     def __init__(self, layer: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__(layer)
         left, values, right = torch.linalg.svd(layer.weight.detach().float(), full_matrices=False)

@@ -284,6 +284,20 @@ def _endpoint(found: dict[str, Any]) -> str:
     return f"faults {', '.join(found['faults'])}<br>" + "<br>".join(told)
 
 
+def _adapt_methods(found: dict[str, Any]) -> str:
+    whole = [row for row in found["methods"].items() if "removed" not in row[1]]
+    ranked = sorted(whole, key=lambda row: -row[1]["tasks_ru"]["mean"])
+    parts = [
+        f"{name} {row['tasks_ru']['mean']:.3f} [{row['tasks_ru']['low']:.3f}, {row['tasks_ru']['high']:.3f}] "
+        f"({row['trainable_parameters']:,} trained, {row['step']['ratio']:.2f} of LoRA's step)"
+        for name, row in [*ranked, *(row for row in found["methods"].items() if "removed" in row[1])]
+    ]
+    return (
+        f"Russian task score after {found['tokens']:,} tokens, {len(found['seeds'])} seeds, parent "
+        f"{found['parent']['tasks_ru']:.3f}: {'; '.join(parts)}"
+    )
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -304,4 +318,5 @@ SENTENCES = {
     "promotions": _promotions,
     "llmbar": _llmbar,
     "endpoint": _endpoint,
+    "adapt_methods": _adapt_methods,
 }

@@ -20,7 +20,7 @@ MOST = 0.9
 class FineGatesConfig(PeftConfig):
     """Gates over frozen weights, and optionally low-rank matrices beside them.
 
-    `mode`: `global` holds one budget over the model, `uniform` one per layer and part, `faithful` is the
+    `mode`: `global` holds one budget over the model, `uniform` one per decoder layer, `faithful` is the
     paper's own (free row and column gates, penalty, no ramp). In `global` and `uniform` a gate is one FFN
     neuron (on `down_proj`) or one KV group with its query heads (on `o_proj`).
 
@@ -28,15 +28,12 @@ class FineGatesConfig(PeftConfig):
     `down_proj`, in `faithful` every linear layer of the decoder.
 
     `share`: of the gateable parameters that goes, in `faithful` of each gate vector. `ramp`: share of the
-    steps over which the removed share grows from 0. `sigma`: standard deviation of the gates' noise. Both
-    are unused in `faithful`, whose noise is fixed.
+    steps over which the removed share grows from 0. `sigma`: standard deviation of the gates' noise.
+    `faithful` has neither: its share holds from the first step and its noise is fixed.
 
-    `ffn_multiple`, `group_multiple`: of the widths that `uniform` will be cut to; other modes learn nothing
-    of them.
-
-    `r`: rank of the matrices beside the gates on all target modules, 0 for none; `lora_alpha` / `r` scales
-    them. `bias`: `none`, or `all` to train those biases that the architecture has. `seed`: of noise and
-    matrices.
+    `r`: rank of the matrices beside the gates, 0 for none; `lora_alpha` / `r` scales them. `lora_modules`:
+    the target modules that have them, by their last name; None for all.
+    `bias`: `none`, or `all` to train those biases that the architecture has. `seed`: of noise and matrices.
 
     Raises `UserError` for values out of range.
     """
@@ -48,10 +45,9 @@ class FineGatesConfig(PeftConfig):
     share: float = field(default=0.3)
     ramp: float = field(default=0.5)
     sigma: float = field(default=0.5)
-    ffn_multiple: int = field(default=1)
-    group_multiple: int = field(default=1)
     r: int = field(default=0)
     lora_alpha: float = field(default=1.0)
+    lora_modules: list[str] | None = field(default=None)
     bias: str = field(default="none")
     seed: int = field(default=0)
 
@@ -68,10 +64,14 @@ class FineGatesConfig(PeftConfig):
             ("share", 0, MOST),
             ("ramp", 0.01, 1),
             ("sigma", 0.01, 10),
-            ("ffn_multiple", 1, math.inf),
-            ("group_multiple", 1, math.inf),
             ("r", 0, math.inf),
             ("lora_alpha", 0, math.inf),
         ):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"FineGates: {name} {getattr(self, name)} is not within {low} and {high}")
+        if self.lora_modules is not None and not self.r:
+            raise UserError("FineGates: lora_modules are given without a rank (r)")
+
+    def rank_of(self, name: str) -> int:
+        """Rank of the matrices beside the module whose last name is `name`."""
+        return self.r if self.lora_modules is None or name in self.lora_modules else 0

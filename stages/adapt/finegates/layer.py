@@ -55,12 +55,12 @@ class GateLayer(nn.Module, BaseTunerLayer):
             made["row"] = faithful.initial(self.out_features, generator)
         elif self.units:
             made["mu"] = torch.ones(self.units, dtype=torch.float32)
-        if config.r:
+        if rank := config.rank_of(self.name):
             bound = 1 / math.sqrt(self.in_features)
-            uniform_RI = torch.rand(config.r, self.in_features, generator=generator, device="cpu")
+            uniform_RI = torch.rand(rank, self.in_features, generator=generator, device="cpu")
             made["A"] = (2 * uniform_RI - 1) * bound
-            made["B"] = torch.zeros(self.out_features, config.r, dtype=torch.float32)
-            self.finegates_scaling[adapter] = config.lora_alpha / config.r
+            made["B"] = torch.zeros(self.out_features, rank, dtype=torch.float32)
+            self.finegates_scaling[adapter] = config.lora_alpha / rank
         device = self.get_base_layer().weight.device
         for kind, value in made.items():
             held = value if value.is_meta else value.to(device)

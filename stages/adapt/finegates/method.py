@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,18 @@ from torch import Tensor
 from stages.adapt import adapters
 from stages.adapt.adaptation import Adaptation, AdaptContext, Finished
 from stages.adapt.finegates.config import FineGatesConfig
+from stages.adapt.finegates.model import OWNERS
 from stages.adapt.finegates.objective import Objective
 from stages.adapt.finegates.register import register
 from stages.adapt.shrink.budget import Choice, choose
 from stages.adapt.shrink.notes import notes
+from stages.adapt.shrink.slicing import apply_mask, cut, probe, verify
 from stages.adapt.shrink.units import PARTS, Scores, Units
 from stages.adapt.targets import targets
 from stages.common.errors import UserError
 
 if TYPE_CHECKING:
+    from stages.common.params.adaptation import ShrinkBlock
     from stages.common.training.losses import Loss
     from stages.common.training.sampler import Batch
 
@@ -31,7 +35,7 @@ class FineGates(Adaptation):
 
     def __init__(self, model: Any, context: AdaptContext) -> None:
         super().__init__(model)
-        self.context = context
+        self.context, self.shrink = context, _shrink(context)
         self._choice: Choice | None = None
 
     @property
@@ -63,14 +67,17 @@ class FineGates(Adaptation):
 
     def rates(self) -> Mapping[str, float]:
         """The gates have a rate of their own."""
-        rate = self.context.block.shrink.gate_learning_rate
+        rate = self.shrink.gate_learning_rate
+        if rate is None:
+            raise UserError("params.yaml: method `finegates` needs `adapt.shrink.gate_learning_rate`")
         kinds = ("column", "row") if self.objective.config.mode == "faithful" else ("mu",)
         return {f"finegates_{kind}": rate for kind in kinds}
 
     def settle(self) -> Choice:
         """Pick what stays by the gates' scores; from then on every gate is 1 or 0. Again does nothing."""
         if self._choice is None:
-            self._choice = choose(self.units, self.objective.scores(), self.context.block.shrink)
+            pick = _uniform if self.shrink.mode == "uniform" else choose
+            self._choice = pick(self.units, self.objective.scores(), self.shrink)
             self.objective.settle(self._choice.kept)
         return self._choice
 
@@ -83,8 +90,6 @@ class FineGates(Adaptation):
         """Fold gates and matrices into the weights, cut, and check that the smaller model is the same
         function.
         """
-        from stages.adapt.shrink.slicing import apply_mask, cut, probe, verify
-
         choice, units = self.settle(), self.units
         masked = self.model.eval().merge_and_unload()
         apply_mask(masked, choice.kept)
@@ -102,20 +107,20 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
     import peft
 
     register()
-    block = context.block
+    block, shrink = context.block, _shrink(context)
     if getattr(model.config, "quantization_config", None) is not None:
         raise UserError(f"{context.base}: quantised; gates that end in a cut need the dense weights")
     units = Units.of(model.config)
     if block.target_modules:
         targets(model, block.target_modules)
     # A budget that cannot be met is refused before the training, not after it.
-    choose(units, _equal(units), block.shrink)
+    choose(units, _equal(units), shrink)
+    faithful, named = shrink.mode == "faithful", block.target_modules or []
     config = FineGatesConfig(
-        target_modules=block.target_modules,
-        mode=block.shrink.mode,
-        share=block.shrink.share,
-        ffn_multiple=block.shrink.multiples.ffn,
-        group_multiple=block.shrink.multiples.groups,
+        target_modules=named if faithful else sorted({*OWNERS, *named}),
+        lora_modules=named if block.rank else None,
+        mode=shrink.mode,
+        share=shrink.share,
         r=block.rank or 0,
         lora_alpha=block.alpha or 1.0,
         seed=context.seed,
@@ -129,6 +134,31 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
     return FineGates(wrapped, context)
 
 
+def _shrink(context: AdaptContext) -> ShrinkBlock:
+    if context.block.shrink is None:
+        raise UserError(f"params.yaml: method `{context.block.method}` needs `adapt.shrink`")
+    return context.block.shrink
+
+
 def _equal(units: Units) -> Scores:
     """Scores that prefer no unit."""
     return Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
+
+
+def _uniform(units: Units, scores: Scores, shrink: ShrinkBlock) -> Choice:
+    """The choice of equal widths whose number of KV groups is nearest to what the gates keep on average.
+
+    Raises `UserError` as `choose` does.
+    """
+    free = choose(units, scores, shrink.model_copy(update={"mode": "global"})).kept
+    mean = sum(len(free.groups[at]) for at in free.layers) / len(free.layers)
+    allowed = units.uniform_groups or range(1, min(layer.groups for layer in units.layers) + 1)
+    failed = None
+    for number in sorted(allowed, key=lambda number: (abs(number - mean), number)):
+        try:
+            return choose(replace(units, uniform_groups=frozenset({number})), scores, shrink)
+        except UserError as error:
+            failed = failed or error
+    raise failed or UserError(
+        "params.yaml: adapt.shrink.mode: uniform has no number of KV groups to choose from"
+    )

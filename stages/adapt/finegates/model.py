@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
@@ -34,7 +33,7 @@ class FineGatesModel(BaseTuner):
 
     prefix = PREFIX
     tuner_layer_cls = GateLayer
-    target_module_mapping: Mapping[str, list[str]] = {}
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  as peft's
 
     def __init__(self, model: Any, *arguments: Any, **options: Any) -> None:
         self._units: Units | None = None
@@ -59,7 +58,8 @@ class FineGatesModel(BaseTuner):
                 for module in self.model.modules()
                 if isinstance(module, GateLayer) and module.gated(adapter)
             ]
-            self._objectives[adapter] = Objective(layers, adapter, self.peft_config[adapter], self._units)
+            config: Any = self.peft_config[adapter]
+            self._objectives[adapter] = Objective(layers, adapter, config, self._units)
         return self._objectives[adapter]
 
     def penalty(self) -> Tensor | None:
@@ -105,14 +105,19 @@ class FineGatesModel(BaseTuner):
             if isinstance(module, nn.Linear)
         )
         names = {name.rpartition(".")[2] for name in wanted or ()}
-        if missing := sorted(names - set(there)):
+        beside = set(config.lora_modules or ())
+        if missing := sorted((names | beside) - set(there)):
             raise UserError(
                 f"FineGates: target module {', '.join(missing)} is not in the model; it has "
                 f"{', '.join(there)}"
             )
+        if untargeted := sorted(beside - names):
+            raise UserError(
+                f"FineGates: lora_modules names {', '.join(untargeted)}, which target_modules does not"
+            )
         if config.mode == "faithful":
             return
-        if not config.r and (lost := sorted(names - set(OWNERS))):
+        if lost := sorted(name for name in names - set(OWNERS) if not config.rank_of(name)):
             raise UserError(_uncuttable(lost))
         if not names & set(OWNERS):
             raise UserError(
@@ -142,7 +147,7 @@ class FineGatesModel(BaseTuner):
         found = _PLACE.search(current_key)
         at = int(found[1]) if found else None
         part = OWNERS.get(target_name) if found else None
-        if peft_config.mode != "faithful" and part is None and not peft_config.r:
+        if peft_config.mode != "faithful" and part is None and not peft_config.rank_of(target_name):
             raise UserError(_uncuttable([current_key]))
         units = self._units.layers[at].count(part) if self._units and part and at is not None else 0
         made = GateLayer(target, at, target_name, part if units else None, units)

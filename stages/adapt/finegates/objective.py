@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from stages.adapt.finegates import faithful
 from stages.adapt.finegates.config import FineGatesConfig
 from stages.adapt.finegates.gates import draw, noise
 from stages.adapt.finegates.layer import GateLayer
-from stages.adapt.shrink.budget import choose
 from stages.adapt.shrink.units import FFN, GROUPS, PARTS, Kept, Scores, Units
 
 # Free gates of mode `faithful` that act on a unit: the part, and whether they sit on columns or on rows.
@@ -29,22 +29,6 @@ TIED = {
     "v_proj": (GROUPS, "row"),
     "o_proj": (GROUPS, "column"),
 }
-
-
-@dataclass(frozen=True)
-class _Multiples:
-    ffn: int
-    groups: int
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """The width that mode `uniform` will cut to."""
-
-    share: float
-    multiples: _Multiples
-    mode: str = "uniform"
-    layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,17 +129,15 @@ class Objective:
     def _budgets(self) -> list[_Budget]:
         if self.config.mode == "global":
             return [_Budget(0, len(self.cost_U), self.config.share * self.gateable)]
-        units = Units(self._known.layers, self.parts(), self._known.uniform_groups)
-        multiples = _Multiples(self.config.ffn_multiple, self.config.group_multiple)
-        equal = Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
-        kept = choose(units, equal, _Shape(self.config.share, multiples)).kept
-        budgets, first = [], 0
+        # One per decoder layer, over both parts: how a layer's budget is split is the gates' to find.
+        sizes: dict[int, int] = {}
         for layer in self.layers:
-            at, part = layer.located
-            gone = layer.units - len(kept.of(part)[at])
-            budgets.append(_Budget(first, first + layer.units, gone * self._cost(layer)))
-            first += layer.units
-        return budgets
+            sizes[layer.located[0]] = sizes.get(layer.located[0], 0) + layer.units
+        ends = list(accumulate(sizes.values(), initial=0))
+        return [
+            _Budget(first, last, self.config.share * float(self.cost_U[first:last].sum()))
+            for first, last in pairwise(ends)
+        ]
 
     def scores(self) -> Scores:
         """mu of every unit, float64 on the CPU; of units without a gate the greatest of all, so that they

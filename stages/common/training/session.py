@@ -119,9 +119,9 @@ class Session:
         )
 
     def lineage(self, mix: Mapping[str, float], parent: Path | None = None) -> dict[str, Any]:
-        """Where the model comes from: the parent's base and data, and the data of this run, each with
+        """Where the model comes from: the parent's base, data and adaptation, and the data of this run, with
         licences.
         """
-        inherited = manifest.read(parent)["lineage"] if parent else {}
+        inherited = manifest.descent(parent) if parent else {}
         data = {**inherited.get("data", {}), **self.shards.licences(mix)}
         return {**inherited, "data": dict(sorted(data.items()))}
