@@ -79,12 +79,13 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         ("corpus.sources.0.paths.0", "data/a.txt"),
         ("corpus.sources.0.paths.1", "data/deep/c.txt.gz"),
         ("corpus.protect.0", "data/protect.jsonl"),
-        ("adapt.data.0.paths.0", "data/b.jsonl"),
         ("base.path", "data/model/config.json"),
         ("evaluate.suites.1", "data/suite/task/test.jsonl"),
         ("judge.judges.0.path", "data/model/config.json"),
         ("judge.labels.0", "data/protect.jsonl"),
     ]
+    apart = json.loads(Path("out/sources_supervised/fingerprints.json").read_text(encoding="utf-8"))["files"]
+    assert [(row["key"], row["path"]) for row in apart] == [("adapt.data.0.paths.0", "data/b.jsonl")]
     assert rows[0]["sha256"] == hashlib.sha256(b"a.txt").hexdigest()
     assert rows[0]["size"] == 5
 

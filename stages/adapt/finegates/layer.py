@@ -50,6 +50,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
         self.merged_adapters: list[str] = []
         self._dense: tuple[Tensor, Tensor | None] | None = None
         self._drawn: dict[str, tuple[Tensor | None, Tensor | None]] = {}
+        self._fixed: dict[str, tuple[Tensor, ...]] = {}
 
     def update_layer(self, adapter: str, config: FineGatesConfig, seed: int) -> None:
         """Add the parameters of `adapter`: open gates, and matrices whose product is 0."""
@@ -102,6 +103,9 @@ class GateLayer(nn.Module, BaseTunerLayer):
     def evaluated(self, adapter: str) -> tuple[Tensor | None, Tensor | None]:
         """Gates of evaluation in fp32, on the columns (I,) and on the rows (O,); None: all open."""
         mu_U = self.parameter("mu", adapter)
+        if fixed := self._fixed.get(adapter):
+            first, *second = (gate.to(self.weight.device) for gate in fixed)
+            return (first, second[0]) if second else (self.expand(first), None)
         if mu_U is not None:
             return self.expand(mu_U.float().clamp(0, 1)), None
         column_I, row_O = (self.parameter(kind, adapter) for kind in ("column", "row"))
@@ -118,6 +122,13 @@ class GateLayer(nn.Module, BaseTunerLayer):
     def hold(self, adapter: str, column_I: Tensor | None, row_O: Tensor | None = None) -> None:
         """Set the gates of the next forward passes in training mode."""
         self._drawn[adapter] = column_I, row_O
+
+    def fix(self, adapter: str, gates: tuple[Tensor, ...] | None) -> None:
+        """Evaluate with `gates`, shaped as the parameters are; None: with the parameters again."""
+        if gates is None:
+            self._fixed.pop(adapter, None)
+        else:
+            self._fixed[adapter] = gates
 
     def train(self, mode: bool = True) -> GateLayer:
         """As torch's; evaluation forgets the drawn gates and the graph they hang on."""

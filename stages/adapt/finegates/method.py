@@ -62,8 +62,13 @@ class FineGates(Adaptation):
         return penalised
 
     def before(self, model: Any, share: float) -> None:  # noqa: ARG002
-        """Tell the gates which step it is."""
-        self.model.base_model.set_step(round(share * self.context.steps), self.context.steps)
+        """Tell the gates which step it is. After the last one the model is evaluated as it will be cut; the
+        parameters stay, so that a run that is killed then and resumed picks the same.
+        """
+        step = round(share * self.context.steps)
+        self.model.base_model.set_step(step, self.context.steps)
+        if step == self.context.steps:
+            self.objective.show(self._choose().kept)
 
     def rates(self) -> Mapping[str, float]:
         """The gates have a rate of their own."""
@@ -76,10 +81,13 @@ class FineGates(Adaptation):
     def settle(self) -> Choice:
         """Pick what stays by the gates' scores; from then on every gate is 1 or 0. Again does nothing."""
         if self._choice is None:
-            pick = _uniform if self.shrink.mode == "uniform" else choose
-            self._choice = pick(self.units, self.objective.scores(), self.shrink)
+            self._choice = self._choose()
             self.objective.settle(self._choice.kept)
         return self._choice
+
+    def _choose(self) -> Choice:
+        pick = _uniform if self.shrink.mode == "uniform" else choose
+        return pick(self.units, self.objective.scores(), self.shrink)
 
     def save_adapter(self, folder: Path) -> None:
         """Peft's folder, with gates of 0 and 1: on the base it is the function of the smaller model."""

@@ -176,23 +176,35 @@ class Objective:
                 part, kind = TIED[layer.name]
                 yield layer, (layer.at, part), kind
 
+    def show(self, kept: Kept) -> None:
+        """Evaluate as if the units in `kept` were open and the others closed, whatever the parameters are."""
+        for layer, gates in self._closed(kept):
+            layer.fix(self.adapter, gates)
+
     def settle(self, kept: Kept) -> None:
         """Open the gates of the units in `kept` for good and close the others; all free gates open."""
+        for layer, gates in self._closed(kept):
+            layer.fix(self.adapter, None)
+            for parameter, open_U in zip(layer.gates(self.adapter), gates, strict=True):
+                signs_U = 2 * open_U - 1
+                faithful_U = faithful.SATURATED * signs_U
+                parameter.data.copy_(faithful_U if self.config.mode == "faithful" else open_U)
+
+    def _closed(self, kept: Kept) -> Iterator[tuple[GateLayer, tuple[Tensor, ...]]]:
+        """Every layer with a 1 or a 0 for each number of its gate parameters."""
         if self.config.mode != "faithful":
             for layer in self.layers:
                 at, part = layer.located
-                mu_U = layer.gates(self.adapter)[0]
-                mu_U.data.copy_(_indicator(kept.of(part)[at], layer.units))
+                yield layer, (_indicator(kept.of(part)[at], layer.units),)
             return
+        tied = {layer: (place, kind) for layer, place, kind in self._ties()}
         for layer in self.layers:
-            for logits in layer.gates(self.adapter):
-                logits.data.fill_(faithful.SATURATED)
-        for layer, (at, part), kind in self._ties():
-            count = self._known.layers[at].count(part)
-            logits = dict(zip(("column", "row"), layer.gates(self.adapter), strict=True))[kind]
-            open_U = _indicator(kept.of(part)[at], count)
-            signs = (2 * open_U - 1).repeat_interleave(len(logits) // count)
-            logits.data.copy_(faithful.SATURATED * signs)
+            gates = {"column": torch.ones(layer.in_features), "row": torch.ones(layer.out_features)}
+            if layer in tied:
+                (at, part), kind = tied[layer]
+                open_U = _indicator(kept.of(part)[at], self._known.layers[at].count(part))
+                gates[kind] = open_U.repeat_interleave(len(gates[kind]) // len(open_U))
+            yield layer, (gates["column"], gates["row"])
 
 
 def _indicator(kept: Sequence[int], count: int) -> Tensor:

@@ -183,6 +183,22 @@ def test_whole_layers_can_go(world: Path) -> None:
     torch.testing.assert_close(fakes.logits(finished.model), before, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["global", "faithful"])
+def test_after_the_last_step_the_cut_is_evaluated(mode: str, world: Path) -> None:
+    targets = fakes.TARGETS if mode == "faithful" else None
+    given = finegates_fakes.block(mode=mode, targets=targets)
+    adaptation = _adapted(world, given)
+    fakes.fit(world, adaptation, given)
+    shown = fakes.logits(adaptation.model)
+    gates = [layer.gates("default")[0].detach().clone() for layer in adaptation.objective.layers]
+    assert not all(set(found.tolist()) <= {0.0, 1.0} for found in gates)
+    adaptation.settle()
+    assert torch.equal(fakes.logits(adaptation.model), shown)
+    for layer, found in zip(adaptation.objective.layers, gates, strict=True):
+        layer.gates("default")[0].data.copy_(found)
+    assert not torch.equal(fakes.logits(adaptation.model), shown)
+
+
 class KilledError(Exception):
     """Stands for a kill between two steps."""
 
@@ -214,10 +230,15 @@ def test_a_killed_run_ends_with_the_same_bytes(mode: str, world: Path, tmp_path:
     again = _adapted(world, given)
     assert fakes.fit(world, again, given, resume).losses == losses
     again.save_adapter(tmp_path / "again")
+    # Killed after the last step: nothing is left to train.
+    last = _adapted(world, given)
+    assert fakes.fit(world, last, given, resume).losses == losses
+    last.save_adapter(tmp_path / "last")
     files = sorted(file.name for file in (tmp_path / "whole").iterdir())
     assert files == ["adapter_config.json", "adapter_model.safetensors", "base.json"]
     for name in files:
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+        for folder in ("again", "last"):
+            assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / folder / name).read_bytes(), name
 
 
 def test_accumulation_draws_the_same_gates(world: Path) -> None:

@@ -281,6 +281,16 @@ def test_gates_are_fp32_on_a_bf16_base() -> None:
     assert model.merge_and_unload().dtype == torch.bfloat16
 
 
+def test_a_bf16_input_meets_fp32_gates() -> None:
+    model = wrapped("global", base().to(torch.bfloat16))
+    layer = model.base_model.model.model.layers[0].mlp.down_proj
+    mu_U = torch.linspace(0.001, 0.999, 64)
+    layer.gates("default")[0].data.copy_(mu_U)
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(layer(x), layer.base_layer((x.float() * mu_U).to(torch.bfloat16)))
+
+
 def _drawn(model: Any) -> list[Any]:
     return [module._drawn["default"] for module in model.modules() if isinstance(module, GateLayer)]
 
