@@ -96,8 +96,8 @@ def _checks(found: dict[str, Any]) -> str:
     return (
         f"Freshly wrapped ({', '.join(found['fresh'])}): logits {equal} to the parent's, loss in training "
         f"mode {min(ratios):.4f} to {max(ratios):.4f} times its own.\n\n"
-        f"On random models ({'; '.join(found['shapes'])}), greatest difference of logits to the masked model in "
-        f"fp32: {told} (the uncut model: {uncut:.1e} or more); {sum(texts)} of {len(texts)} written "
+        f"On random models ({'; '.join(found['shapes'])}), greatest difference of logits to the masked model "
+        f"in fp32: {told} (the uncut model: {uncut:.1e} or more); {sum(texts)} of {len(texts)} written "
         "continuations equal."
     )
 
