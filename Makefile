@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 export DO_NOT_TRACK = true
+# Whatever the caller's environment says: without bytecode every process of ours would compile our modules anew.
+export PYTHONDONTWRITEBYTECODE =
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
@@ -32,7 +34,7 @@ run: install ## the whole way on the embedded world: data to promoted model, in 
 	$(BIN)/gorn run
 
 test: install ## every test (offline, CPU)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install ## ruff, mypy, import-linter, codespell
 	$(BIN)/ruff check .

@@ -87,6 +87,9 @@ def show(force: bool) -> None:
     told_speed = f"{speed / 1e12:.2g} TFLOP/s measured now"
     console.print(f"Trainings: about {total} at {told_speed}; {size(available)} of {kind} free.")
     console.print("Evaluation, judging and measuring come on top. Trainings restart where they stopped.")
+    for row in trainings:
+        if row.stage == "adapt" and params.adapt.cuts and row.note:
+            console.print(f"The cut of `adapt` {row.note}.")
     stored = [
         f"{row.stage.removeprefix(CANDIDATE)} {size(row.weight_bytes)}"
         for row in rows

@@ -178,8 +178,8 @@ class _Recorder:
         model = (
             versions.log_model(self.client, self.experiment, run, self.results, cell.name) if entry else None
         )
-        metrics = cell_metrics(cell)
-        self._metrics(run, metrics.items(), model)
+        adapted = dict(numbers(versions.adaptation_of(self.results, cell.name), "model"))
+        self._metrics(run, {**cell_metrics(cell), **adapted}.items(), model)
         folder = self.results.out
         self._artifacts(
             run,

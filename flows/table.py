@@ -40,11 +40,29 @@ def header(table: dict[str, Any]) -> list[str]:
     """Column titles; latency is that of the longest prompt that every model was timed with."""
     prompt = table["speed_prompt_tokens"]
     latency = f"p50 ms ({prompt})" if prompt else "p50 ms"
-    return ["candidate", "total [95 %]", "bpc ru", "bpc en", "size", latency, "judge", "verdict"]
+    size = ["size", "removed"] if cut(table) else ["size"]
+    return ["candidate", "total [95 %]", "bpc ru", "bpc en", *size, latency, "judge", "verdict"]
+
+
+def cut(table: dict[str, Any]) -> bool:
+    """Whether any candidate is made of a model that was cut."""
+    return any(row.get("removed_parameters") is not None for row in table["rows"])
+
+
+def adaptation(row: dict[str, Any]) -> dict[str, Any]:
+    """How a row's model was adapted: method, parameters trained and removed; without what nobody knows."""
+    found = {key: row.get(key) for key in ("method", "trainable_parameters", "removed_parameters")}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def removed(row: dict[str, Any]) -> str:
+    """Share of the parameters before the cut that a candidate has not, or a dash."""
+    gone = row.get("removed_parameters")
+    return MISSING if gone is None else f"{100 * gone / (gone + row['parameters']):.1f} %"
 
 
 def rows(table: dict[str, Any]) -> list[list[str]]:
-    """The table's cells as text: name, total, bpc ru, bpc en, size, latency, preference, verdict."""
+    """The table's cells as text, under the titles of `header`."""
     return [
         [
             row["name"],
@@ -52,6 +70,7 @@ def rows(table: dict[str, Any]) -> list[list[str]]:
             number(row["bpc"].get("ru", {}).get("value")),
             number(row["bpc"].get("en", {}).get("value")),
             MISSING if row["bytes"] is None else size(row["bytes"]),
+            *([removed(row)] if cut(table) else []),
             number(row["latency_ms"], 1),
             number((row["judge"] or {}).get("value"), 2),
             _verdict(table, row),
@@ -95,7 +114,9 @@ def render(results: Results, promotion: str | None = None) -> None:
         console.width = LOG_WIDTH
     drawn = Table(title="Candidates and the champion", title_justify="left")
     for index, title in enumerate(header(table)):
-        drawn.add_column(title, justify="left" if index in (0, 7) else "right", no_wrap=index == 0)
+        drawn.add_column(
+            title, justify="left" if title in ("candidate", "verdict") else "right", no_wrap=index == 0
+        )
     for cells in rows(table):
         style = VERDICT_STYLE.get(cells[-1].removesuffix(", winner"), "")
         shown = [escape(text) for text in cells]

@@ -23,7 +23,9 @@ from stages.common.errors import UserError
 
 
 def manifest_of(results: Results, name: str) -> dict[str, Any]:
-    """What someone needs to find and load candidate `name`: digest, DVC hash, size, parent, verdict."""
+    """What someone needs to find and load candidate `name`: digest, DVC hash, size, parent, verdict; and how
+    it was adapted.
+    """
     entry = results.candidate(name)
     folder = results.out / "quantize" / name
     return {
@@ -36,8 +38,15 @@ def manifest_of(results: Results, name: str) -> dict[str, Any]:
         "path": str(folder),
         "dvc": dvc_hash(str(folder)),
         "bits_per_weight": results.cells[name].measures.get("bits_per_weight"),
+        "parameters": results.cells[name].measures.get("parameters"),
+        **adaptation_of(results, name),
         "load": "import lowbit; AutoModelForCausalLM.from_pretrained(folder)",
     }
+
+
+def adaptation_of(results: Results, name: str) -> dict[str, Any]:
+    """Method, trainable and removed parameters of candidate `name`, where they are known."""
+    return table.adaptation(next(row for row in table.read(results)["rows"] if row["name"] == name))
 
 
 def dvc_hash(path: str, lock: Path = LOCK_FILE) -> str | None:
@@ -146,6 +155,7 @@ def version_tags(results: Results, name: str, run: str) -> dict[str, str]:
         "total": with_interval(results.cells[name].scores.get("total")),
         "bytes": entry.get("bytes"),
         "parent": entry.get("parent"),
+        **adaptation_of(results, name),
         "run": run,
         "dvc": dvc_hash(str(results.out / "quantize" / name)),
         **{tag: f"{metrics[metric]:.4g}" for tag, metric in shown.items() if metric in metrics},
@@ -184,7 +194,8 @@ def comparison(results: Results, name: str | None = None) -> str:
 
 def _summary(told: dict[str, str]) -> str:
     """The candidate in a line, which is all that lists of versions show."""
-    return f"{told['candidate']}: {told['verdict']}; total {told['total [95 %]']}, {told['size']}"
+    cut = f", {told['removed']} of the parameters removed" if "removed" in told else ""
+    return f"{told['candidate']}: {told['verdict']}; total {told['total [95 %]']}, {told['size']}{cut}"
 
 
 def _checks(entry: dict[str, Any]) -> Iterator[str]:

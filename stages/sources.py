@@ -23,6 +23,7 @@ from stages.common.stage import Paths, Stage, main
 from stages.common.suites import HUB, WORLD
 
 CACHE = Path(".gorn/fingerprints.json")
+SUPERVISED = "adapt.data."
 
 
 def named_paths(params: Any) -> Iterator[tuple[str, Path]]:
@@ -38,10 +39,14 @@ def named_paths(params: Any) -> Iterator[tuple[str, Path]]:
     for number, pattern in enumerate(params.corpus.protect):
         key = f"corpus.protect.{number}"
         yield from ((key, file) for file in expand(pattern, key))
+    for number, source in enumerate(params.adapt.data or ()):
+        for place, pattern in enumerate(source.paths):
+            key = f"adapt.data.{number}.paths.{place}"
+            yield from ((key, file) for file in expand(pattern, key))
     if params.base.source == "local":
         yield from _below("base.path", params.base.path)
-    if params.distill.student != "every-second-layer":
-        yield from _below("distill.student", params.distill.student)
+    if params.distill.folder is not None:
+        yield from _below("distill.student", params.distill.folder)
     for number, suite in enumerate(params.evaluate.suites):
         if suite != WORLD and not suite.startswith(HUB):
             yield from _below(f"evaluate.suites.{number}", suite)
@@ -127,18 +132,25 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
         {"key": key, "path": shown, "size": path.stat().st_size, "sha256": cache.sha256(path)}
         for key, shown, path in [*named, *hub_files(params)]
     ]
-    write_json(outputs["sources"] / "fingerprints.json", {"files": rows})
+    # Apart from the rest: another example must not train the base anew, which reads `out/sources`.
+    for out, wanted in (("sources", False), ("supervised", True)):
+        own = [row for row in rows if str(row["key"]).startswith(SUPERVISED) == wanted]
+        write_json(outputs[out] / "fingerprints.json", {"files": own})
     cache.save()
     return Facts()
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
-    """No input; the out is `out/sources`."""
-    return {}, {"sources": Path("out/sources")}
+    """No input; the outs are `out/sources` and, for the files of `adapt.data`, `out/sources_supervised`."""
+    return {}, {"sources": Path("out/sources"), "supervised": Path("out/sources_supervised")}
 
 
 STAGE = Stage(
-    "sources", run, reads=("corpus", "base", "distill", "evaluate", "judge"), locate=locate, torch=False
+    "sources",
+    run,
+    reads=("corpus", "adapt.data", "base", "distill", "evaluate", "judge"),
+    locate=locate,
+    torch=False,
 )
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ class Writing(Judging):
 def _handler(judging: Judging) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else every reply waits 40 ms for the client to confirm its header
 
         def log_message(self, *_: Any) -> None:
             """Nothing: the tests look into `Judging`."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +16,8 @@ from test_graph import graph_stages
 
 from stages.common.params import Params, load, parse
 from stages.common.stage import execute
+from stages.measure import child
+from stages.measure import stage as measuring
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
@@ -32,6 +37,17 @@ def test_profile_is_valid(path: Path) -> None:
     load(path)
 
 
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_profile_writes_out_every_key_that_the_graph_declares(path: Path) -> None:
+    """DVC reads the file itself and knows no defaults: a key that is not there stops `dvc repro`."""
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for stage in graph_stages():
+        for key in stage.reads:
+            block, _, part = key.partition(".")
+            assert block in values, key
+            assert not part or part in values[block], key
+
+
 def test_the_embedded_profile_is_the_default_run() -> None:
     assert (ROOT / "profiles" / "embedded.yaml").read_text() == (ROOT / "params.yaml").read_text()
 
@@ -40,6 +56,9 @@ def test_the_embedded_profile_is_the_default_run() -> None:
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_profile_runs_shrunk(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # A fresh process for each of twenty models is twenty imports of torch; test_measure_stage.py has one.
+    here = SimpleNamespace(run=_measured_here, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(measuring, "subprocess", here)
     params = _shrunk(path, tmp_path)
     (tmp_path / "champion.json").write_text('{"version": null, "digest": null, "path": "out/base"}')
     for stage in graph_stages():
@@ -52,6 +71,12 @@ def test_profile_runs_shrunk(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert found
     assert not [name for name, task in found.items() if task["contaminated"]]
     assert "<html" in (tmp_path / "out/report/report.html").read_text()
+
+
+def _measured_here(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    """The measuring child, without an interpreter of its own."""
+    assert command[:3] == [sys.executable, "-m", "stages.measure.child"]
+    return subprocess.CompletedProcess(command, child.main(command[3:]))
 
 
 def _shrunk(path: Path, folder: Path) -> Params:

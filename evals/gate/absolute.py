@@ -16,6 +16,8 @@ from evals.gate.tables import Evaluation, MissingError, rows_of
 from evals.stats import intervals
 
 CLOSED = "a missing number closes the gate"
+# Students that distillation makes of the candidate's own ancestors; any other was brought along.
+OWN_STUDENTS = ("every-second-layer", "adapt")
 
 
 def check_floor(model: Evaluation, floor: Floor, policy: Policy) -> Check:
@@ -111,7 +113,7 @@ def check_licences(lineage: Mapping[str, Any], allowed: tuple[str, ...]) -> Chec
 def _licences(lineage: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     base = lineage.get("base")
     yield "the base", base.get("licence") if isinstance(base, Mapping) else None
-    if str(lineage.get("student", "every-second-layer")) != "every-second-layer":
+    if str(lineage.get("student", OWN_STUDENTS[0])) not in OWN_STUDENTS:
         yield f"the student {lineage['student']}", None
     if "data" not in lineage:
         yield "the data", None

@@ -177,8 +177,8 @@ def head_dim(config: Any) -> int:
     return int(given or config.hidden_size // widths_of(config)[0].num_attention_heads)
 
 
-def resized(config: PreTrainedConfig, widths: Sequence[Widths], **changed: Any) -> PreTrainedConfig:
-    """The configuration of a model like `config`, but with layers of these `widths` and `changed` keys.
+def resized(config: Any, widths: Sequence[Widths], layers: Sequence[int]) -> PreTrainedConfig:
+    """The configuration of a model like `config` made of its `layers`, which get these `widths`.
 
     It is a stock one where all layers are alike and the family accepts them so, and one of ours otherwise.
     Raises `LowbitError` for a family without such a class and for impossible widths.
@@ -193,7 +193,9 @@ def resized(config: PreTrainedConfig, widths: Sequence[Widths], **changed: Any) 
     for key in ("model_type", "architectures", FIELD):
         given.pop(key, None)
     given |= {key: max(getattr(own, key) for own in widths) for key in KEYS}
-    given |= {"num_hidden_layers": len(widths), **changed}
+    given["num_hidden_layers"] = len(layers)
+    if given.get("layer_types"):
+        given["layer_types"] = [given["layer_types"][layer] for layer in layers]
     head = head_dim(config)
     if len(set(widths)) > 1 or head * widths[0].num_attention_heads != config.hidden_size:
         given["head_dim"] = head
@@ -204,6 +206,12 @@ def resized(config: PreTrainedConfig, widths: Sequence[Widths], **changed: Any) 
             pass  # Llama wants a hidden size that its query heads divide; ours does not
     given[FIELD] = {layer: asdict(own) for layer, own in enumerate(widths)}
     return classes[family](**given)
+
+
+def with_layers(config: Any, layers: Sequence[int]) -> PreTrainedConfig:
+    """The configuration of a model of only these `layers` of `config`, as `resized` gives it."""
+    widths = widths_of(config)
+    return resized(config, [widths[layer] for layer in layers], layers)
 
 
 def register() -> None:

@@ -97,9 +97,22 @@ def _register_models() -> None:
         known._extra_content = _Waiting(known._extra_content, (PREFIX + family for family in FAMILIES))
 
 
+def _register_tokenizers() -> None:
+    """Give our model types the tokenizer class of their family: it stands over what a checkpoint says."""
+    module = sys.modules["transformers.models.auto.tokenization_auto"]
+    names: dict[str, Any] = getattr(module, "TOKENIZER_MAPPING_NAMES", {})
+    corrected: set[str] = getattr(module, "MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS", set())
+    for family in FAMILIES:
+        if family in names:
+            names[PREFIX + family] = names[family]
+        if family in corrected:
+            corrected.add(PREFIX + family)
+
+
 TARGETS = {
     "transformers.quantizers.auto": _register_quantizer,
     "transformers.models.auto.configuration_auto": _register_models,
+    "transformers.models.auto.tokenization_auto": _register_tokenizers,
 }
 
 

@@ -15,6 +15,7 @@ from stages.common.atomic import read_json, write_json
 from stages.common.checkpoint import weight_files
 from stages.common.errors import UserError, one_line
 from stages.common.hashing import sha256_paths
+from stages.common.params.adaptation import GATES, PRUNING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +87,7 @@ def save_lora(
     tensors |= {f"{name}.lora_B.weight": b for name, (_, b) in factors.items()}
     tensors |= {f"{name}.lora_B.bias": bias for name, bias in (biases or {}).items()}
     folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(folder)
+    config.save_pretrained(str(folder))
     named = {f"base_model.model.{name}": value.detach().contiguous() for name, value in tensors.items()}
     save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
     _order(folder)
@@ -119,9 +120,14 @@ def about(folder: Path) -> dict[str, Any]:
 def load(model: Any, folder: Path, base: Path) -> Any:
     """`model`, the checkpoint of the folder `base`, with the adapter of `folder` switched on, for evaluation.
 
-    Raises `UserError` when the adapter belongs to other weights or cannot be read.
+    Raises `UserError` when the adapter belongs to other weights, or to a cut model, or cannot be read.
     """
     known = about(folder)
+    if known["method"] in PRUNING:
+        raise UserError(
+            f"{folder}: trained beside what `{known['method']}` had left of {known['base']}, so it fits no "
+            "whole model; ask the checkpoint that it was merged into, such as out/adapt"
+        )
     if (found := weights_digest(base)) != known["weights"]:
         raise UserError(
             f"{folder}: this adapter belongs to the weights {known['weights'][:12]} ({known['base']} when it "
@@ -129,6 +135,10 @@ def load(model: Any, folder: Path, base: Path) -> Any:
         )
     from peft import PeftModel
 
+    if known["method"] in GATES:
+        from stages.adapt.finegates.register import register
+
+        register()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=RENAMED)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -19,13 +19,8 @@ from stages.adapt import adapters, nf4
 from stages.adapt.adaptation import Adaptation, AdaptContext, Finished
 from stages.adapt.targets import targets
 from stages.common.errors import UserError, one_line
+from stages.common.trainable import FEEDFORWARD
 from stages.common.training.optimiser import named_trainable
-
-if TYPE_CHECKING:
-    from stages.common.params.adaptation import AdaptBlock
-
-# IA3 scales what these modules take in; of any other module what it gives (Liu et al. 2022, eq. 2).
-FEEDFORWARD = ("down_proj",)
 
 
 class Peft(Adaptation):
@@ -81,8 +76,8 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
 
     Raises `UserError` when a target module is not there or the method does not fit one of them.
     """
-    block = context.block
-    targets(model, block.target_modules or ())
+    block: Any = context.block
+    targets(model, block.target_modules)
     if block.nf4:
         nf4.freeze(model, context.device)
     torch.manual_seed(context.seed)
@@ -93,14 +88,14 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
     return Pissa(wrapped, context) if block.method == "pissa" else Peft(wrapped, context)
 
 
-def _lora(block: AdaptBlock, seed: int, **variant: Any) -> Any:  # noqa: ARG001
+def _lora(block: Any, seed: int, **variant: Any) -> Any:  # noqa: ARG001
     """LoRA (Hu et al. 2021, eq. 3), W + alpha / r B A with A (r, in) and B (out, r), and its variants."""
     from peft import LoraConfig
 
     return LoraConfig(
         r=block.rank,
         lora_alpha=block.alpha,
-        target_modules=list(block.target_modules or ()),
+        target_modules=list(block.target_modules),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
@@ -108,7 +103,7 @@ def _lora(block: AdaptBlock, seed: int, **variant: Any) -> Any:  # noqa: ARG001
     )
 
 
-def _velora(block: AdaptBlock, seed: int) -> Any:
+def _velora(block: Any, seed: int) -> Any:
     """LoRA that keeps a projection of its inputs for the gradient of A (Miles et al. 2024), drawn anew from
     every batch: a run that is resumed meets the same ones.
     """
@@ -117,7 +112,7 @@ def _velora(block: AdaptBlock, seed: int) -> Any:
     return _lora(block, seed, velora_config=VeloraConfig(init_type="batch_average"))
 
 
-def _vera(block: AdaptBlock, seed: int) -> Any:
+def _vera(block: Any, seed: int) -> Any:
     """W + diag(b) B diag(d) A with A and B drawn once for all layers (Kopiczko et al. 2023, eq. 2).
 
     The drawn matrices are saved with the vectors: another machine might draw others.
@@ -126,7 +121,7 @@ def _vera(block: AdaptBlock, seed: int) -> Any:
 
     return VeraConfig(
         r=block.rank,
-        target_modules=list(block.target_modules or ()),
+        target_modules=list(block.target_modules),
         vera_dropout=0.0,
         projection_prng_key=seed,
         save_projection=True,
@@ -135,7 +130,7 @@ def _vera(block: AdaptBlock, seed: int) -> Any:
     )
 
 
-def _shira(block: AdaptBlock, seed: int) -> Any:
+def _shira(block: Any, seed: int) -> Any:
     """r (in + out) single weights of each layer, drawn at random (Bhardwaj et al. 2024)."""
     from peft import ShiraConfig
 
@@ -143,18 +138,18 @@ def _shira(block: AdaptBlock, seed: int) -> Any:
     torch.sparse.check_sparse_tensor_invariants.disable()
     return ShiraConfig(
         r=block.rank,
-        target_modules=list(block.target_modules or ()),
+        target_modules=list(block.target_modules),
         mask_type="random",
         random_seed=seed,
         task_type="CAUSAL_LM",
     )
 
 
-def _ia3(block: AdaptBlock, seed: int) -> Any:  # noqa: ARG001
+def _ia3(block: Any, seed: int) -> Any:  # noqa: ARG001
     """A factor per output feature, or per input feature of FEEDFORWARD (Liu et al. 2022, eq. 2)."""
     from peft import IA3Config
 
-    names = list(block.target_modules or ())
+    names = list(block.target_modules)
     return IA3Config(
         target_modules=names,
         feedforward_modules=[name for name in names if name in FEEDFORWARD],
@@ -162,7 +157,7 @@ def _ia3(block: AdaptBlock, seed: int) -> Any:  # noqa: ARG001
     )
 
 
-CONFIGS: dict[str, Callable[[AdaptBlock, int], Any]] = {
+CONFIGS: dict[str, Callable[[Any, int], Any]] = {
     "lora": _lora,
     "rslora": partial(_lora, use_rslora=True),  # alpha / sqrt(r) (Kalajdzievski 2023)
     "dora": partial(_lora, use_dora=True),  # and a trained norm per output feature (Liu et al. 2024, eq. 5)

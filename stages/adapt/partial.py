@@ -6,6 +6,7 @@ loads. Shapes: a target layer maps `in` features to `out`; r is the rank.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ class Cross(Beside):
     R starts as zero, not as noise of 1e-5 as in the paper: the wrapped model is then the base itself, and R
     still gets a gradient.
     """
+
+    up: Tensor
+    down: Tensor
 
     def __init__(self, layer: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__(layer)
@@ -75,7 +79,7 @@ class Row(Beside):
 class Layers(Adaptation):
     """A model whose target layers have been replaced by `Beside` ones."""
 
-    def __init__(self, model: Any, context: AdaptContext, wrapped: dict[str, Beside]) -> None:
+    def __init__(self, model: Any, context: AdaptContext, wrapped: Mapping[str, Beside]) -> None:
         super().__init__(model)
         self.context, self.wrapped = context, wrapped
         model.requires_grad_(False)
@@ -130,8 +134,8 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
 
     Raises `UserError` for a target that is not there, a rank above a layer's, or a model without biases.
     """
-    block = context.block
-    found = targets(model, block.target_modules or ())
+    block: Any = context.block
+    found = targets(model, block.target_modules)
     if block.method == "bitfit":
         biased = {name: layer for name, layer in found.items() if layer.bias is not None}
         if not biased:
@@ -142,11 +146,11 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
         return Biases(model, context, biased)
     if block.method == "rocoft":
         return Layers(model, context, {name: Row(layer) for name, layer in found.items()})
-    rank, alpha = block.rank or 1, block.alpha or 1.0
     for name, layer in found.items():
-        if rank > min(layer.in_features, layer.out_features):
+        if block.rank > (most := min(layer.in_features, layer.out_features)):
             raise UserError(
-                f"params.yaml: adapt.rank {rank} is above {min(layer.in_features, layer.out_features)}, the "
-                f"rank that {name} can have; lower it"
+                f"params.yaml: adapt.rank {block.rank} is above {most}, the rank that {name} can have; "
+                "lower it"
             )
-    return Layers(model, context, {name: Cross(layer, rank, alpha) for name, layer in found.items()})
+    crossed = {name: Cross(layer, block.rank, block.alpha) for name, layer in found.items()}
+    return Layers(model, context, crossed)

@@ -18,6 +18,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
 
     from stages.adapt.adaptation import AdaptContext, trainable_parameters
     from stages.adapt.methods import wrap_of
+    from stages.adapt.supervised.data import data_of
     from stages.common.checkpoint import load_model, save_model
     from stages.common.training.losses import cross_entropy
     from stages.common.training.optimiser import steps_of
@@ -25,6 +26,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
 
     block, out = params.adapt, outputs["checkpoint"]
     session = Session.begin("adapt", params, inputs, checkpoints=("pretrain",))
+    data = data_of(block, session, inputs)
     context = AdaptContext(
         block,
         params.seed,
@@ -41,28 +43,43 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         adaptation.model,
         adaptation.loss(cross_entropy),
         block.training,
-        block.mix,
+        data.batches,
         "adapt.mix",
         evaluations=1,
         before=adaptation.before,
+        observe=data.observe,
         rates=adaptation.rates(),
     )
     adaptation.model.cpu()
     adaptation.save_adapter(out / "adapter")
     finished = adaptation.finish()
+    data.close(finished.model)
     save_model(finished.model, session.tokenizer, out)
+    if block.cuts:
+        _check_reloaded(finished.model, out)
     trained.write(out / CURVE)
     session.resume.clear()
     return Facts(
-        lineage=session.lineage(block.mix, inputs["pretrain"]),
+        lineage=data.lineage(session.lineage(data.shards, inputs["pretrain"])),
         tokens=trained.tokens,
-        notes={"method": block.method, "trainable_parameters": trainable, **finished.notes},
+        notes={"method": block.method, "trainable_parameters": trainable, **finished.notes, **data.notes},
     )
 
 
+def _check_reloaded(model: Any, folder: Path) -> None:
+    """Raise `RuntimeError` when what was written into `folder` is not the function of `model`."""
+    from stages.adapt.shrink.slicing import probe, verify
+    from stages.common.checkpoint import load_model
+
+    verify(model, load_model(folder), probe(model.config))
+
+
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
-    """Reads what `pretrain` gave, and the shards."""
-    return {"pretrain": OUT / "pretrain", "tokens": OUT / "tokens"}, {"checkpoint": OUT / "adapt"}
+    """Reads what `pretrain` gave, the shards and, where files of them are declared, supervised examples."""
+    inputs = {"pretrain": OUT / "pretrain", "tokens": OUT / "tokens"}
+    if params.adapt.data is not None:
+        inputs |= {"supervised": OUT / "supervised"}
+    return inputs, {"checkpoint": OUT / "adapt"}
 
 
 STAGE = Stage("adapt", run, reads=("adapt", "seed", "threads", "device"), locate=locate, checkpoint=True)

@@ -101,7 +101,8 @@ def load_config(folder: Path) -> Any:
 
     Raises `UserError` for a missing or broken config.json and for any other model family.
     """
-    import lowbit  # noqa: F401  registers its model classes and quantisation method
+    import lowbit  # registers its model classes and quantisation method
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -115,7 +116,7 @@ def load_config(folder: Path) -> Any:
         )
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, StrictDataclassError, lowbit.LowbitError) as error:
         raise UserError(f"{folder}/config.json: not a usable configuration ({one_line(error)})") from error
 
 

@@ -30,6 +30,14 @@ def quiet(offline: bool = True) -> None:
         os.environ.setdefault(name, value)
 
 
+def skip_plugins() -> None:
+    """Keep Pydantic from reading the metadata of everything installed in search of plugins; we have none.
+
+    Called before the first model is made.
+    """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+
 def use_allocator() -> None:
     """Begin this program anew with the allocator's settings, unless it has them: glibc reads them once, at
     the start.

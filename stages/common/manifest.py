@@ -13,6 +13,8 @@ from stages.common.hashing import sha256_file, sha256_path
 SCHEMA = 1
 CHECKPOINT_MANIFEST = "gorn.json"
 DIGITS = 6
+# Notes of `adapt` that stay with everything made from its model; which units were kept stays with it alone.
+ADAPTATION = ("method", "trainable_parameters", "removed")
 VERSIONED = ("gorn", "torch", "transformers", "tokenizers", "peft", "lm-eval", "numpy", "pandas", "pyarrow")
 
 
@@ -20,7 +22,8 @@ VERSIONED = ("gorn", "torch", "transformers", "tokenizers", "peft", "lm-eval", "
 class Facts:
     """What only the stage knows about its out. Everything in it is deterministic: no times, no ids.
 
-    `lineage`: base model and licence, data licences. `tokens`: tokens consumed per subset. `notes`: the rest.
+    `lineage`: base model and licence, data licences, adaptation (`descent`). `tokens`: tokens consumed per
+    subset. `notes`: the rest.
     """
 
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -73,3 +76,17 @@ def read(out: Path) -> dict[str, Any]:
     """The manifest of `out`, checkpoint or not. Raises `UserError` when there is none."""
     inside = out / CHECKPOINT_MANIFEST
     return dict(read_json(inside if inside.exists() else sidecar(out)))
+
+
+def descent(parent: Path) -> dict[str, Any]:
+    """The lineage of what is made from the checkpoint `parent`: its own, and how it was adapted.
+
+    `adaptation`: {method, trainable_parameters, removed}; `removed`, where the method cut the model, counts
+    parameters. Raises `UserError` when there is no manifest.
+    """
+    about = read(parent)
+    lineage = dict(about["lineage"])
+    if about.get("stage") == "adapt":
+        notes = about["notes"]
+        lineage["adaptation"] = {name: notes[name] for name in ADAPTATION if name in notes}
+    return lineage

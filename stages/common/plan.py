@@ -7,12 +7,13 @@ base on the hub that is not in the cache is unknown, and so is all that follows 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError
+from stages.common.params.training import SHRUNK
 from stages.common.trainable import Layer, linear_layers, trainable_numbers
 
 FP32, BF16 = 4, 2
@@ -76,9 +77,9 @@ class _Model:
         """
         config = self.module.config
         head = config.vocab_size * config.hidden_size
-        width = config.num_attention_heads * _head_width(config)
+        width = sum(layer.num_attention_heads * _head_width(layer) for layer in config.per_layer_config)
         matrices = sum(prod(shape) for shape in self.matrices.values()) + head
-        return 2.0 * matrices + 2.0 * config.num_hidden_layers * width * sequence_length
+        return 2.0 * matrices + 2.0 * width * sequence_length
 
     def activation_bytes(self, tokens: int, precision: str) -> int:
         """Bytes kept for the backward pass of `tokens` tokens: what each operation of a layer saves, and the
@@ -90,18 +91,19 @@ class _Model:
         from stages.common.training.losses import chunk_tokens
 
         config = self.module.config
-        queries = config.num_attention_heads * _head_width(config)
-        keys = config.num_key_value_heads * _head_width(config)
-        inner = 4 * queries + 5 * keys + 4 * config.intermediate_size
+        layers = list(config.per_layer_config)
+        queries = sum(layer.num_attention_heads * _head_width(layer) for layer in layers)
+        keys = sum(layer.num_key_value_heads * _head_width(layer) for layer in layers)
+        inner = 4 * queries + 5 * keys + 4 * sum(layer.intermediate_size for layer in layers)
         stream, copies = 6 * config.hidden_size * FP32, 0
         if precision == "bf16":
             stream = config.hidden_size * (4 * FP32 + 2 * BF16)
             head = config.vocab_size * config.hidden_size
             copies = BF16 * (head + sum(prod(shape) for shape in self.matrices.values()))
-        layer = stream + inner * (BF16 if precision == "bf16" else FP32)
+        kept = len(layers) * stream + inner * (BF16 if precision == "bf16" else FP32)
         logits = min(tokens, chunk_tokens(config.vocab_size)) * config.vocab_size
         ends = 3 * FP32 * (tokens * config.hidden_size + logits)
-        return tokens * config.num_hidden_layers * layer + ends + copies
+        return tokens * kept + ends + copies
 
 
 def _head_width(config: Any) -> int:
@@ -115,12 +117,13 @@ def plan(params: Any, flops_per_second: float | None = None) -> list[Row]:
     `UserError` when a named local base does not exist or a budget of parameters fits no shape.
     """
     base = _base_model(params)
-    rows = [*_training_rows(params, base), *_judge_rows(params)]
+    adapted = _adapted(params, base)
+    student = _student(params, adapted)
+    rows = [*_training_rows(params, base, adapted, student), *_judge_rows(params)]
     if flops_per_second is not None:
         rows = [_timed(row, flops_per_second) for row in rows]
-    student = _student(params, base)
     for name, candidate in params.candidates.items():
-        model = base if candidate.source == "adapt" else student
+        model = adapted if candidate.source == "adapt" else student
         stored = _stored_bytes(model, candidate) if model else None
         rows.append(
             Row(f"quantize {name}", model.parameters if model else None, stored, note=_unknown(model))
@@ -129,11 +132,12 @@ def plan(params: Any, flops_per_second: float | None = None) -> list[Row]:
 
 
 def _timed(row: Row, flops_per_second: float) -> Row:
-    seconds = None if row.flops is None else row.flops / flops_per_second
-    return Row(**{**vars(row), "seconds": seconds})
+    return replace(row, seconds=None if row.flops is None else row.flops / flops_per_second)
 
 
-def _training_rows(params: Any, base: _Model | None) -> Iterator[Row]:
+def _training_rows(
+    params: Any, base: _Model | None, adapted: _Model | None, student: _Model | None
+) -> Iterator[Row]:
     if params.base.source == "bootstrap":
         yield _row("base", base, params.base.bootstrap.training)
     else:
@@ -141,8 +145,11 @@ def _training_rows(params: Any, base: _Model | None) -> Iterator[Row]:
         yield Row("base", base.parameters if base else None, size, note=_unknown(base) or "taken as it is")
     yield _row("pretrain", base, params.pretrain.training)
     trained = trainable_numbers(params.adapt, base.layers, base.module.config) if base else 0
-    yield _row("adapt", base, params.adapt.training, trained=trained, nf4=params.adapt.nf4)
-    yield _row("distill", _student(params, base), params.distill.training, teacher=base)
+    row = _row("adapt", base, params.adapt.training, trained=trained, nf4=params.adapt.nf4)
+    left = f"leaves about {adapted.parameters:,} parameters" if adapted and params.adapt.cuts else ""
+    yield replace(row, note=left or row.note)
+    teacher = base if params.distill.student == SHRUNK else adapted
+    yield _row("distill", student, params.distill.training, teacher=teacher)
 
 
 def _judge_rows(params: Any) -> Iterator[Row]:
@@ -206,21 +213,37 @@ def _base_model(params: Any) -> _Model | None:
         return None
 
 
-def _student(params: Any, base: _Model | None) -> _Model | None:
-    if params.distill.student != "every-second-layer":
-        folder = Path(params.distill.student)
+def _adapted(params: Any, base: _Model | None) -> _Model | None:
+    """What `adapt` leaves: the base, or after a cut one of the size that the budget asks for, with one width
+    for all layers whatever the mode; which units go is known after the training.
+    """
+    if base is None or not params.adapt.cuts:
+        return base
+    import torch
+
+    from stages.adapt.shrink.budget import choose
+    from stages.adapt.shrink.slicing import reshaped
+    from stages.adapt.shrink.units import PARTS, Scores, Units
+
+    config = base.module.config
+    units = replace(Units.of(config), uniform_groups=None)
+    equal = Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
+    kept = choose(units, equal, params.adapt.shrink.model_copy(update={"mode": "uniform"})).kept
+    return _on_meta(reshaped(config, kept))
+
+
+def _student(params: Any, adapted: _Model | None) -> _Model | None:
+    if params.distill.folder is not None:
+        folder = Path(params.distill.folder)
         if not folder.is_dir():
             raise UserError(f"params.yaml: distill.student {folder} is no folder; correct it")
         return _from_folder(folder)
-    if base is None:
-        return None
-    import copy
+    if adapted is None or params.distill.student == SHRUNK:
+        return adapted
+    from lowbit.layerwise import with_layers
 
-    config = copy.deepcopy(base.module.config)
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[::2]
-    config.num_hidden_layers = len(range(0, config.num_hidden_layers, 2))
-    return _on_meta(config)
+    config = adapted.module.config
+    return _on_meta(with_layers(config, range(0, config.num_hidden_layers, 2)))
 
 
 def _derived(parameters: int, vocab_size: int) -> _Model:

@@ -33,12 +33,15 @@ def linear_layers(model: Any) -> dict[str, Layer]:
     }
 
 
+# IA3 scales what these modules take in; of any other module what it gives (Liu et al. 2022, eq. 2).
+FEEDFORWARD = ("down_proj",)
+
 # Per target layer (name, shape) of rank r. Sources: the docstrings in stages/adapt/family.py and partial.py.
 FORMULAS: dict[str, Callable[[str, Layer, int], int]] = {
     **dict.fromkeys(("lora", "rslora", "pissa", "velora", "shira"), lambda _, layer, r: r * layer.ends),
     "dora": lambda _, layer, r: r * layer.ends + layer.outer,
     "vera": lambda _, layer, r: r + layer.outer,
-    "ia3": lambda name, layer, _: layer.inner if name.endswith("down_proj") else layer.outer,
+    "ia3": lambda name, layer, _: layer.inner if name.endswith(FEEDFORWARD) else layer.outer,
     "lora-xs": lambda _, layer, r: r * r,  # noqa: ARG005
     "bitfit": lambda _, layer, r: layer.outer if layer.biased else 0,  # noqa: ARG005
     "rocoft": lambda _, layer, r: layer.inner,  # noqa: ARG005

@@ -82,6 +82,14 @@ def _read_source_file(
         else:
             yield Record(f"{name}:{number}", name, source.subset, source.language, source.licence, text)
     account.records[name] = total
+    tolerate(name, total, broken, tolerated)
+
+
+def tolerate(name: str, total: int, broken: list[Unreadable], tolerated: float) -> None:
+    """Say which record of the file `name` is the first broken one.
+
+    Raises `UserError` when their share of `total` is more than `tolerated`.
+    """
     if not broken:
         return
     told = (

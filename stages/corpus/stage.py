@@ -18,7 +18,6 @@ from stages.corpus.reading import Account, make_world, read_records
 
 if TYPE_CHECKING:
     from stages.corpus.clean import Cleaner
-    from stages.corpus.contamination import TestItems
     from stages.corpus.summary import Tally
     from stages.corpus.world.model import World
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
     """Clean the sources of params.yaml into documents.parquet and its companions."""
     from stages.corpus.clean import Cleaner
+    from stages.corpus.contamination import TestItems, items_of
     from stages.corpus.summary import Tally
     from stages.corpus.tables import write_ledger
     from stages.corpus.words import WordHasher
@@ -34,7 +34,8 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
     block = params.corpus
     world = make_world(block)
     hasher = WordHasher()
-    test_items = _test_items(world, params, hasher)
+    test, train = items_of(world, params.evaluate.suites, block.protect)
+    test_items = TestItems(test, train, hasher)
     account, tally = Account(), Tally()
     texts = _clean(block, world, Cleaner(block, test_items, hasher), account, tally, out)
     if not tally.documents:
@@ -53,18 +54,6 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
     }
     write_json(out / "summary.json", summary)
     return Facts(lineage={"data": tally.licences()})
-
-
-def _test_items(world: World | None, params: Any, hasher: Any) -> TestItems:
-    """What no document may contain: the world's items, those of the suites that score, and `protect`."""
-    from stages.corpus.contamination import TestItems, protected_records, suite_records
-
-    tasks = list(world.tasks.values()) if world else []
-    test = [record for task in tasks for record in task.test]
-    train = [record for task in tasks for record in task.train]
-    questions = list(world.questions) if world else []
-    outside = [*suite_records(params.evaluate.suites), *protected_records(params.corpus.protect)]
-    return TestItems([*test, *questions, *outside], train, hasher)
 
 
 def _clean(

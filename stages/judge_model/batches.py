@@ -1,24 +1,17 @@
-"""Rows of whole texts, and a loss that dwells on the verdict.
-
-A window cut through a stream would part most verdicts from their question, so texts are packed whole.
-Shapes: B rows, T tokens of a row.
-"""
+"""The judge's texts as rows, with weights that make the loss dwell on the verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stages.common.errors import UserError
+from stages.common.training.rows import Document, PackedRows, stack
 from stages.common.training.sampler import Batch
 from stages.judge_model.lessons import Lesson
-
-if TYPE_CHECKING:
-    import torch
 
 VERDICT_WEIGHT = 8.0
 SUBSET = "judging"
@@ -47,94 +40,27 @@ class Rows:
     """
 
     def __init__(self, texts: Texts, eos_id: int, batch_size: int, length: int, seed: int) -> None:
-        fitting = [index for index, ids in enumerate(texts.ids) if len(ids) < length]
-        if len(fitting) < 0.9 * len(texts.ids):
+        documents = [
+            _document(ids, verdict, eos_id)
+            for ids, verdict in zip(texts.ids, texts.verdicts, strict=True)
+            if len(ids) < length
+        ]
+        if len(documents) < 0.9 * len(texts.ids):
             raise UserError(
                 f"params.yaml: judge_model.training.sequence_length {length} is too short for its texts"
             )
-        self._texts, self._eos, self._batch_size, self._length, self._seed = (
-            texts,
-            eos_id,
-            batch_size,
-            length,
-            seed,
-        )
-        self._fitting = np.asarray(fitting)
-        self._epochs: dict[int, list[list[int]]] = {}
-        self._starts = [0]
+        self._batch_size = batch_size
+        self._rows = PackedRows(documents, length, eos_id, [seed])
 
     def batch(self, step: int) -> Batch:
         """The batch of `step` (from 0); weights are 0 for padding and more than 1 for a verdict."""
-        import torch
-
-        shape = (self._batch_size, self._length)
-        inputs_BT, targets_BT = np.full(shape, self._eos), np.full(shape, self._eos)
-        positions_BT, weights_BT = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
-        for place in range(self._batch_size):
-            self._fill(
-                self._row(step * self._batch_size + place),
-                inputs_BT[place], targets_BT[place], positions_BT[place], weights_BT[place],
-            )  # fmt: skip
-        tokens = {SUBSET: int((weights_BT > 0).sum())}
-        inputs, targets, places = (torch.from_numpy(array) for array in (inputs_BT, targets_BT, positions_BT))
-        return Batch(inputs, targets, places, tokens, torch.from_numpy(weights_BT))
-
-    def _fill(
-        self,
-        row: list[int],
-        inputs_T: npt.NDArray[Any],
-        targets_T: npt.NDArray[Any],
-        positions_T: npt.NDArray[Any],
-        weights_T: npt.NDArray[Any],
-    ) -> None:
-        """Write the texts of one row, each opened by the end-of-text token and closed by it as a target."""
-        start = 0
-        for index in row:
-            ids, verdict = self._texts.ids[index], self._texts.verdicts[index]
-            end = start + len(ids) + 1
-            inputs_T[start:end] = [self._eos, *ids]
-            targets_T[start:end] = [*ids, self._eos]
-            positions_T[start:end] = np.arange(end - start)
-            weights_T[start:end] = 1.0
-            weights_T[end - 1 - verdict : end - 1] = VERDICT_WEIGHT
-            start = end
-        # Every padding token is a document of its own (position 0), so that no text attends to it.
-
-    def _row(self, number: int) -> list[int]:
-        """The texts of row `number` of the run."""
-        epoch = 0
-        while True:
-            if epoch not in self._epochs:
-                self._epochs[epoch] = self._packed(epoch)
-                self._starts.append(self._starts[-1] + len(self._epochs[epoch]))
-            if number < self._starts[epoch + 1]:
-                return self._epochs[epoch][number - self._starts[epoch]]
-            epoch += 1
-
-    def _packed(self, epoch: int) -> list[list[int]]:
-        """All texts once, shuffled, in rows of whole texts."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(self._fitting)
-        rows: list[list[int]] = [[]]
-        room = self._length
-        for index in order.tolist():
-            needed = len(self._texts.ids[index]) + 1
-            if needed > room:
-                rows.append([])
-                room = self._length
-            rows[-1].append(index)
-            room -= needed
-        return rows
+        first = step * self._batch_size
+        rows = [self._rows.row(number) for number in range(first, first + self._batch_size)]
+        return stack(rows, {SUBSET: sum(row.tokens for row in rows)})
 
 
-def weighted_cross_entropy(model: Any, batch: Batch) -> torch.Tensor:
-    """Weighted mean of the next-token cross entropy in nats, a scalar; attention stays within each text."""
-    import torch.nn.functional as F
-
-    assert batch.weights_BT is not None
-    # Transformers takes the document bounds from `position_ids` only when no mask and no cache is passed.
-    logits_BTV = model(
-        input_ids=batch.inputs_BT, position_ids=batch.positions_BT, attention_mask=None, use_cache=False
-    ).logits
-    losses_N = F.cross_entropy(logits_BTV.float().flatten(0, 1), batch.targets_BT.flatten(), reduction="none")
-    weights_N = batch.weights_BT.flatten()
-    return (losses_N * weights_N).sum() / weights_N.sum()
+def _document(ids: list[int], verdict: int, eos_id: int) -> Document:
+    """A text opened by the end-of-text token and closed by it as a target."""
+    weights_n = np.ones(len(ids) + 2, dtype=np.float32)
+    weights_n[len(ids) + 1 - verdict : len(ids) + 1] = VERDICT_WEIGHT
+    return Document(np.asarray([eos_id, *ids, eos_id], dtype=np.int64), weights_n)

@@ -55,10 +55,11 @@ def _train(params: Any, inputs: Paths, out: Path) -> Facts:
     from stages.common.bpe import train_tokenizer
     from stages.common.checkpoint import pick_device, save_model
     from stages.common.training.loop import train
+    from stages.common.training.losses import cross_entropy
     from stages.common.training.resume import Resume
     from stages.common.training.session import CURVE
     from stages.common.training.shape import derive_shape, new_model
-    from stages.judge_model.batches import Rows, Texts, weighted_cross_entropy
+    from stages.judge_model.batches import Rows, Texts
 
     block, settings = params.judge_model, params.judge_model.training
     lessons = _lessons(_world(params.corpus), block)
@@ -75,7 +76,7 @@ def _train(params: Any, inputs: Paths, out: Path) -> Facts:
     resume = Resume.of("judge_model", params, inputs, also=("stages/corpus", "evals/judge"))
     trained = train(
         model,
-        weighted_cross_entropy,
+        cross_entropy,
         rows,
         settings,
         block.seed,

@@ -28,10 +28,10 @@ def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str,
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     """Quantise the source of one candidate by its recipe; what stays unquantised is stored in bfloat16.
 
-    The recipe `higgs-dynamic` leaves its plan beside the weights. The lineage is that of the source. The
-    notes hold bits per weight (of the whole checkpoint and of the quantised layers) and the relative error
-    of every layer. Raises `LowbitError` for weights that cannot be quantised or a budget too small,
-    `UserError` for a foreign tokenizer.
+    The recipe `higgs-dynamic` leaves its plan beside the weights. The lineage is that of the source, with
+    how it was adapted. The notes hold bits per weight (of the whole checkpoint and of the quantised layers)
+    and the relative error of every layer. Raises `LowbitError` for weights that cannot be quantised or a
+    budget too small, `UserError` for a foreign tokenizer.
     """
     from stages.common.checkpoint import check_own_tokenizer
 
@@ -43,7 +43,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
 
         trained = qat.train(name, candidate, params, inputs, outputs["checkpoint"])
         return Facts(lineage=trained.lineage, notes={**about, **trained.notes}, tokens=trained.tokens)
-    lineage = manifest.read(inputs["source"])["lineage"]
+    lineage = manifest.descent(inputs["source"])
     return Facts(lineage=lineage, notes={**about, **_pack(name, candidate, params, inputs, outputs)})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class Model:
     measures: dict[str, Any] | None
     winner: bool = False
     passport: dict[str, Any] | None = None
+    adaptation: dict[str, Any] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
 
     @property
@@ -108,6 +109,23 @@ class Model:
     def measure(self, key: str) -> Any:
         """One number of measures.json, or None."""
         return (self.measures or {}).get(key)
+
+    @property
+    def cut(self) -> dict[str, Any] | None:
+        """What the adaptation cut away, as the manifest has it; None for a model that was not cut."""
+        return self.adaptation.get("removed")
+
+    @property
+    def removed_parameters(self) -> int | None:
+        """Parameters that the model before the cut had and this one has not, cut or left out by `distill`."""
+        own = self.measure("parameters")
+        return None if self.cut is None or own is None else int(self.cut["parameters_before"]) - int(own)
+
+    @property
+    def removed_share(self) -> float | None:
+        """The same as a share of the parameters before the cut."""
+        removed = self.removed_parameters
+        return None if self.cut is None or removed is None else removed / int(self.cut["parameters_before"])
 
     @property
     def speeds(self) -> dict[str, Speed]:
@@ -166,12 +184,18 @@ def speed(found: dict[str, Any]) -> Speed:
     )
 
 
-def read_models(candidates: Sequence[str], decision: dict[str, Any], root: dict[str, Path]) -> list[Model]:
-    """The champion first, then the candidates in the order of params.yaml.
+def read_models(
+    manifests: Mapping[str, Path], decision: dict[str, Any], root: Mapping[str, Path]
+) -> list[Model]:
+    """The champion first, then the candidates in the order of `manifests`, by name that of the checkpoint.
 
     `root` holds the folders `evaluate`, `judge` and `measure`. A file that is absent becomes a gap in words.
     """
-    return [_read(name, decision, root) for name in (CHAMPION, *candidates)]
+    adaptations = {
+        name: dict(read_json(path).get("lineage", {}).get("adaptation", {}))
+        for name, path in manifests.items()
+    }
+    return [_read(name, decision, root, adaptations.get(name, {})) for name in (CHAMPION, *manifests)]
 
 
 def read_beside(names: Sequence[str], evaluate: Path) -> list[Model]:
@@ -191,7 +215,7 @@ def _not_in_the_total(name: str, scores: dict[str, Any] | None) -> list[str]:
     return [f"{name}: not in the total: {', '.join(missing)}"] if missing else []
 
 
-def _read(name: str, decision: dict[str, Any], root: dict[str, Path]) -> Model:
+def _read(name: str, decision: dict[str, Any], root: Mapping[str, Path], adaptation: dict[str, Any]) -> Model:
     gaps: list[str] = []
 
     def get(stage: str, file: str) -> dict[str, Any] | None:
@@ -215,7 +239,7 @@ def _read(name: str, decision: dict[str, Any], root: dict[str, Path]) -> Model:
         gaps.append(f"{name}: the gate has given no verdict")
     winner = decision.get("winner") == name
     examined = dict(read_json(passport)) if passport.is_file() else None
-    return Model(name, entry, scores, judge, measures, winner, examined, gaps)
+    return Model(name, entry, scores, judge, measures, winner, examined, adaptation, gaps)
 
 
 def shared_prompt(models: Sequence[Model]) -> str | None:

@@ -9,6 +9,7 @@ from stages.report.curve import Curve
 from stages.report.data import Data
 from stages.report.models import Estimate, Model, estimate
 from stages.report.provenance import Provenance
+from stages.report.wording import count, percent
 
 GLYPHS = {"pass": "✓", "fail": "✗", "not comparable": "≠", "not enough data": "?"}
 
@@ -109,6 +110,21 @@ class Page:
         """Bytes of the largest model, for the unit of the column of sizes."""
         known = [model.measure("bytes") for model in self.models]
         return max((value for value in known if value is not None), default=None)
+
+    @property
+    def cut(self) -> str | None:
+        """What the adaptation removed, as a sentence; None when it removed nothing."""
+        model = next((model for model in self.candidates if model.cut), None)
+        if model is None or model.cut is None:
+            return None
+        found, told = model.cut, model.adaptation
+        asked, before, after = (percent(found[key]) for key in ("asked", "before_rounding", "after_rounding"))
+        return (
+            f"{told['method']} trained {count(told['trainable_parameters'])} parameters and removed "
+            f"{count(found['removed_parameters'])} of {count(found['parameters_before'])}: {after} % of the "
+            f"{count(found['gateable_parameters'])} that it may remove, {before} % before widths were "
+            f"rounded, {asked} % were asked for."
+        )
 
     @property
     def prompts(self) -> list[str]:

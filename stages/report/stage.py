@@ -38,7 +38,9 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     out = outputs["report"]
     decision = read_json(inputs["gate"] / "decision.json")
     models = read_models(
-        list(params.candidates), decision, {name: inputs[name] for name in ("evaluate", "judge", "measure")}
+        {name: inputs[f"manifest {name}"] for name in params.candidates},
+        decision,
+        {name: inputs[name] for name in ("evaluate", "judge", "measure")},
     )
     curve = read_curve(read_json(inputs["training"]))
     drawn = {"quality": pictures.quality_size_speed(models), "forgetting": pictures.forgetting(curve)}

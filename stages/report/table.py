@@ -14,7 +14,9 @@ def table(models: Sequence[Model], decision: dict[str, Any], beside: Sequence[Mo
     """Rows as plain numbers, the champion first; `speed_prompt_tokens` is the prompt length behind the times.
     `beside` are the scores of models that are no candidates.
 
-    Shares are 0..1, sizes bytes, times milliseconds, speeds tokens per second; null where there is no number.
+    `method` and `trainable_parameters` are those of the adaptation, `removed_parameters` what a candidate of
+    a cut model has less than the model before the cut. Shares are 0..1, sizes bytes, times milliseconds,
+    speeds tokens per second; null where there is no number.
     """
     prompt = shared_prompt(models)
     machine = next((model.measures["machine"] for model in models if model.measures), None)
@@ -43,6 +45,9 @@ def _row(model: Model, prompt: str | None) -> dict[str, Any]:
         "judge": _plain(model.preference),
         "bytes": model.measure("bytes"),
         "parameters": model.measure("parameters"),
+        "removed_parameters": model.removed_parameters,
+        "trainable_parameters": model.adaptation.get("trainable_parameters"),
+        "method": model.adaptation.get("method"),
         "bits_per_weight": model.measure("bits_per_weight"),
         "peak_rss_bytes": model.measure("peak_rss_bytes"),
         "load_s": model.measure("load_s"),

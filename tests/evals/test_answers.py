@@ -78,8 +78,9 @@ def test_two_processes_write_one_file(tmp_path: Path) -> None:
 
 def test_the_folder_is_bounded_and_the_oldest_scope_goes_first(tmp_path: Path) -> None:
     for number in range(3):
+        before = set(tmp_path.glob("*.jsonl"))
         Answers(tmp_path, {"n": number}).put("x" * 1000, "q")
-        path = max(tmp_path.glob("*.jsonl"), key=lambda file: file.stat().st_ctime_ns)
+        (path,) = {*tmp_path.glob("*.jsonl")} - before
         os.utime(path, (number + 1, number + 1))
     Answers(tmp_path, {"n": 0})  # used again, so number 1 is the oldest now
     Answers(tmp_path, {"n": 3}, limit=2500)

@@ -11,6 +11,7 @@ import pytest
 from gate_models import CHAMPION, SILENT, model
 
 from evals.errors import EvalError
+from evals.gate.absolute import OWN_STUDENTS
 from evals.gate.decide import Entry, Reference, Vote, decide
 from evals.gate.plan import of_all, of_rate, plan
 from evals.gate.policy import Budget, Check, Floor, Policy, Rule, Slices
@@ -321,8 +322,9 @@ def test_licences_that_are_not_allowed_or_not_known_close_the_gate(
     assert said in found["text"]
 
 
-def test_allowed_licences_hold() -> None:
-    assert licences({**LINEAGE, "student": "every-second-layer"})["verdict"] == "pass"
+@pytest.mark.parametrize("student", OWN_STUDENTS)
+def test_allowed_licences_hold(student: str) -> None:
+    assert licences({**LINEAGE, "student": student})["verdict"] == "pass"
 
 
 def counts(**contaminated: int) -> dict[str, Any]:

@@ -245,7 +245,8 @@ def report(root: Path) -> None:
 
     out = root / "out"
     decided = json.loads((out / "gate" / "decision.json").read_text(encoding="utf-8"))
-    models = read_models(CANDIDATES, decided, {name: out / name for name in ("evaluate", "judge", "measure")})
+    manifests = {name: out / "quantize" / name / "gorn.json" for name in CANDIDATES}
+    models = read_models(manifests, decided, {name: out / name for name in ("evaluate", "judge", "measure")})
     write(out / "report" / "table.json", table(models, decided, []))
 
 

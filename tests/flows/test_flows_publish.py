@@ -117,6 +117,36 @@ def test_a_version_shows_the_deciding_numbers(registry: Registry) -> None:
     assert "adapt-ternary" not in description
 
 
+def test_a_cut_is_recorded_with_every_candidate(project: Path, registry: Registry) -> None:
+    removed = {"asked": 0.3, "parameters_before": 1000, "removed_parameters": 250}
+    told = {"method": "finegates", "trainable_parameters": 64, "removed": removed}
+    for name in fakes.CANDIDATES:
+        fakes.write(
+            project / f"out/quantize/{name}/gorn.json",
+            {"stage": "quantize", "params": {"seed": 1}, "lineage": {"adaptation": told}},
+        )
+        fakes.write(
+            project / f"out/measure/{name}/measures.json", {**fakes.measures(1000), "parameters": 750}
+        )
+    fakes.report(project)
+    publish(registry)
+    (run,) = [run for run in runs(registry, "candidate") if run.info.run_name == "adapt-bf16"]
+    found = [run.data.metrics[f"model/{key}"] for key in ("trainable_parameters", "removed_parameters")]
+    assert found == [64, 250]
+    tags = registry.version(1).tags
+    assert [tags[key] for key in ("method", "trainable_parameters", "removed_parameters")] == [
+        "finegates",
+        "64",
+        "250",
+    ]
+    (model,) = registry.client.search_logged_models([registry.experiment()], "name = 'adapt-bf16'")
+    (file,) = Path(model.artifact_location.removeprefix("file://")).rglob("*.json")
+    shown = json.loads(file.read_text(encoding="utf-8"))
+    assert (shown["parameters"], shown["removed_parameters"], shown["method"]) == (750, 250, "finegates")
+    description = registry.client.get_model_version(registry.model, "1").description
+    assert description.splitlines()[0].endswith("1.00 kB, 25.0 % of the parameters removed")
+
+
 def test_the_model_is_a_manifest_without_weights(project: Path, registry: Registry) -> None:
     publish(registry)
     models = registry.client.search_logged_models([registry.experiment()], "name = 'adapt-bf16'")

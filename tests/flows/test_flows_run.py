@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -107,7 +106,7 @@ def newest_flow_run(pages: dict[str, str]) -> dict:
         return dict(json.load(reply)[0])
 
 
-def test_the_whole_way_and_a_second_run(
+def test_the_whole_way_and_a_second_run_that_waits_for_a_lock(
     story: Path, pages: dict[str, str], run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     done = run("--commit")
@@ -128,11 +127,42 @@ def test_the_whole_way_and_a_second_run(
     assert {task["run_count"] for task in task_runs(pages, flow["name"])} == {1}
 
     # The champion is new, so its evaluation and the gate run again; the models do not.
-    again = run()
-    assert again.returncode == 0, again.stderr
-    assert "base: unchanged" in again.stderr
-    assert "evaluate_champion: ran" in again.stderr
-    assert "adapt-bf16 is the champion already (version 1)" in again.stdout
+    status, out, err = run_behind_a_lock(story, pages, "evaluate_champion", "out/evaluate/champion")
+    assert status == 0, err
+    assert "base: unchanged" in err
+    assert "evaluate_champion: ran" in err
+    assert "adapt-bf16 is the champion already (version 1)" in out
+    flow = newest_flow_run(pages)
+    assert flow["state_type"] == "COMPLETED"
+    counts = {task["name"]: task["run_count"] for task in task_runs(pages, flow["name"])}
+    assert counts["evaluate_champion"] >= 2
+
+
+def run_behind_a_lock(story: Path, pages: dict[str, str], stage: str, path: str) -> tuple[int, str, str]:
+    """`gorn run` while another process holds DVC's lock of `path`, until `stage` says that it waits; its exit
+    status, what it printed, and what it said while it ran.
+    """
+    with lock_held(story, path):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "run"],
+            cwd=story,
+            env={
+                **fakes.environment(),
+                "PYTHONPATH": str(fakes.REPO),
+                "PREFECT_API_URL": f"{pages['prefect']}/api",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        seen = line = ""
+        while f"{stage}: " not in line or "; waiting" not in line:
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, seen + err
 
 
 def test_a_failing_stage_is_one_line_and_not_tried_again(
@@ -153,58 +183,6 @@ def test_a_failing_stage_is_one_line_and_not_tried_again(
     assert not (story / "out/gate").exists()
 
 
-def test_a_mistake_of_ours_in_a_stage_ends_with_70_and_v_reaches_the_stage(
-    story: Path, run: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    graph = story / "dvc.yaml"
-    before = graph.read_text(encoding="utf-8")
-    graph.write_text(before.replace("make.py gate", "make.py gate anew"), encoding="utf-8")
-    line = (
-        "import os\nif sys.argv[1] == 'gate': "
-        "print('gate: internal error, verbose', os.environ['GORN_VERBOSE'], file=sys.stderr); sys.exit(70)"
-    )
-    with sabotaged(story, line):
-        done = run("-v")
-    graph.write_text(before, encoding="utf-8")
-    assert done.returncode == 70
-    assert done.stderr.splitlines()[-1] == "gorn run: stage gate failed: gate: internal error, verbose 1"
-
-
-def test_a_held_lock_is_waited_for(
-    story: Path, pages: dict[str, str], run: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    shutil.rmtree(story / "out" / "base", ignore_errors=True)
-    shutil.rmtree(story / ".dvc/cache", ignore_errors=True)
-    lock = lock_held(story, "out/base")
-    lock.__enter__()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "run"],
-            cwd=story,
-            env={
-                **fakes.environment(),
-                "PYTHONPATH": str(fakes.REPO),
-                "PREFECT_API_URL": f"{pages['prefect']}/api",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        seen = ""
-        while "; waiting" not in seen:
-            line = process.stderr.readline()
-            assert line, seen
-            seen += line
-    finally:
-        lock.__exit__()
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, seen + err
-    assert "base: ran" in err
-    counts = {task["name"]: task["run_count"] for task in task_runs(pages, newest_flow_run(pages)["name"])}
-    assert counts["base"] >= 2
-
-
 class sabotaged:  # noqa: N801 -- reads as a phrase
     """make.py with one more line at its start."""
 
@@ -220,40 +198,42 @@ class sabotaged:  # noqa: N801 -- reads as a phrase
         self.file.write_text(self.healthy, encoding="utf-8")
 
 
-def test_light_stages_run_side_by_side_and_a_failure_ends_the_neighbour(
-    story: Path, pages: dict[str, str], run: Callable[..., subprocess.CompletedProcess[str]]
+def test_of_light_stages_side_by_side_a_mistake_of_ours_ends_the_neighbour_and_the_run_with_70(
+    story: Path, run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    shutil.rmtree(story / ".dvc/cache", ignore_errors=True)
     met = story / "met"
     met.mkdir()
     # Each waits until both are there, which never happens when they run one after the other.
-    meeting = f"""
+    broken = f"""
 import os, pathlib, time
 if sys.argv[1] == 'quantize':
     pathlib.Path({str(met)!r}, sys.argv[2]).write_text(str(os.getpid()))
     while len(os.listdir({str(met)!r})) < 2: time.sleep(0.05)
+    if sys.argv[2] == 'adapt-bf16': time.sleep(600)
+    print('quantize: internal error, verbose', os.environ['GORN_VERBOSE'], file=sys.stderr)
+    sys.exit(70)
 """
-    with sabotaged(story, meeting):
-        done = run("--force")
-    assert done.returncode == 0, done.stderr
-
-    broken = f"{meeting}    sys.exit('it broke') if sys.argv[2] == 'adapt-ternary' else time.sleep(600)"
-    shutil.rmtree(met)
-    met.mkdir()
     with sabotaged(story, broken):
         started = time.monotonic()
-        done = run("--force")
-    assert done.returncode == 1
+        done = run("--force", "-v")
+    assert done.returncode == 70
     assert time.monotonic() - started < 120
-    assert done.stderr.splitlines()[-1] == "gorn run: stage quantize@adapt-ternary failed: it broke"
+    told = "gorn run: stage quantize@adapt-ternary failed: quantize: internal error, verbose 1"
+    assert done.stderr.splitlines()[-1] == told
     assert not fakes.runs(int((met / "adapt-bf16").read_text()))
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["SIGTERM to gorn", "Ctrl-C to the group"])
-def test_a_signal_leaves_no_process_behind(tmp_path: Path, empty_store: Path, group: bool) -> None:
-    root = fakes.under_dvc(fakes.bare(tmp_path / "project"))
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A project under DVC whose runs are interrupted: the second one finds Prefect's migrations done."""
+    root = fakes.under_dvc(fakes.bare(tmp_path_factory.mktemp("interrupted") / "project"))
     fakes.copy_store(empty_store, root)
-    children = root / "children"
+    return root
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["SIGTERM to gorn", "Ctrl-C to the group"])
+def test_a_signal_leaves_no_process_behind(interrupted: Path, tmp_path: Path, group: bool) -> None:
+    root, children = interrupted, tmp_path / "children"
     children.mkdir()
     with sabotaged(
         root,

@@ -123,6 +123,17 @@ def test_prompts_that_a_model_has_no_room_for_are_dashes(
     assert "champion" in capsys.readouterr().out
 
 
+def test_a_cut_has_a_column_of_what_it_removed(root: Path) -> None:
+    file = root / "out/report/table.json"
+    told = json.loads(file.read_text(encoding="utf-8"))
+    assert "removed" not in table.header(told)
+    told["rows"][1] |= {"parameters": 750, "removed_parameters": 250}
+    shown = [dict(zip(table.header(told), row, strict=True)) for row in table.rows(told)]
+    assert [row["removed"] for row in shown] == ["-", "25.0 %", "-"]
+    old = [{key: row[key] for key in row if key != "removed_parameters"} for row in told["rows"]]
+    assert "removed" not in table.header({**told, "rows": old})
+
+
 def test_the_rendered_table_names_winner_and_reasons(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table.render(results.read(), "promoted")
     told = capsys.readouterr().out
@@ -258,6 +269,25 @@ def test_ask_answers_greedily_and_knows_its_room(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"\x00\x01")
     with pytest.raises(UserError, match=r"model\.safetensors"):
         ask.answer(tmp_path, "Moscow", 4, threads=1)
+
+
+def test_ask_takes_the_base_that_the_adapter_names(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows import cli, commands
+
+    adapter = root / "adapter"
+    fakes.write(adapter / "adapter_config.json", {})
+    fakes.write(adapter / "base.json", {"base": "out/quantize/adapt-ternary", "method": "lora"})
+    monkeypatch.setattr(ask, "answer", lambda folder, *_: str(folder))
+
+    def asked(*words: str) -> str:
+        commands.ask(cli.parser().parse_args(["ask", "?", *words]))
+        return capsys.readouterr().out.strip()
+
+    assert asked() == "out/base"
+    assert asked("--adapter", "adapter") == "out/quantize/adapt-ternary"
+    assert asked("--adapter", "adapter", "--model", "adapt-bf16") == "out/quantize/adapt-bf16"
 
 
 def test_ask_switches_an_adapter_on_its_own_base(tmp_path: Path) -> None:

@@ -284,6 +284,65 @@ def _endpoint(found: dict[str, Any]) -> str:
     return f"faults {', '.join(found['faults'])}<br>" + "<br>".join(told)
 
 
+def _cut_latency(found: dict[str, Any]) -> str:
+    def told(name: str, cut: dict[str, Any]) -> str:
+        times = ", ".join(
+            f"{what} {value['ratio']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+            for what, value in cut["times"].items()
+            if what != "whole"
+        )
+        return f"{name} (bytes {cut['bytes_ratio']:.2f}): {times}"
+
+    return (
+        f"{found['dense']['parameters'] / 1e6:.0f} M parameters, {found['threads']} threads, "
+        f"{found['rounds']} rounds; time of the cut model over that of the dense one beside it, prompt of "
+        f"{found['prompt_tokens']} tokens: {'; '.join(told(*item) for item in found['cuts'].items())}"
+    )
+
+
+def _adapt_methods(found: dict[str, Any]) -> str:
+    whole = [row for row in found["methods"].items() if "removed" not in row[1]]
+    ranked = sorted(whole, key=lambda row: -row[1]["tasks_ru"]["mean"])
+    parts = [
+        f"{name} {row['tasks_ru']['mean']:.3f} [{row['tasks_ru']['low']:.3f}, {row['tasks_ru']['high']:.3f}] "
+        f"({row['trainable_parameters']:,} trained, {row['step']['ratio']:.2f} of LoRA's step)"
+        for name, row in [*ranked, *(row for row in found["methods"].items() if "removed" in row[1])]
+    ]
+    equal = sum(row["by_the_formula"] == row["trainable_parameters"] for row in found["methods"].values())
+    return (
+        f"trained numbers as the formulas say in {equal} of {len(parts)}<br>Russian task score after "
+        f"{found['tokens']:,} tokens, {len(found['seeds'])} seeds, parent {found['parent']['tasks_ru']:.3f}: "
+        f"{'; '.join(parts)}"
+    )
+
+
+def _pruning(found: dict[str, Any]) -> str:
+    told = []
+    for share, methods in found["compared"].items():
+        rows = sorted(methods.items(), key=lambda item: item[1]["bpc_ru"]["mean"])
+        told.append(
+            f"{float(share):.0%} asked: "
+            + ", ".join(f"{name} {row['bpc_ru']['mean']:.4f}" for name, row in rows)
+        )
+    leads = "; ".join(
+        f"{name} {row['ours_minus_this']['bpc_ru']['mean']:+.4f} "
+        f"[{row['ours_minus_this']['bpc_ru']['low']:+.4f}, {row['ours_minus_this']['bpc_ru']['high']:+.4f}]"
+        for name, row in found["compared"]["0.3"].items()
+        if "ours_minus_this" in row
+    )
+    rise = found["recovery"]["relative_rise_over_parent"]
+    kept = ", ".join(
+        f"{float(kept):.0%} up to {share:.1%} removed" if share is not None else f"{float(kept):.0%} nowhere"
+        for kept, share in found["density"]["keeps"].items()
+    )
+    return (
+        f"Russian bits per character after the cut and equal training. {'; '.join(told)}.<br>FineGates minus "
+        f"the others at 30 %: {leads}<br>Recovered at 30 %, against the parent: Russian "
+        f"{rise['bpc_ru']['mean']:+.1%} (up to {rise['bpc_ru']['high']:+.1%}), English "
+        f"{rise['bpc_en']['mean']:+.1%} (up to {rise['bpc_en']['high']:+.1%}); task score kept: {kept}"
+    )
+
+
 def _finegates(found: dict[str, Any]) -> str:
     def bits(row: dict[str, Any]) -> str:
         value = row["bpc"]["ru"]
@@ -327,11 +386,14 @@ SENTENCES = {
     "streaming": _streaming,
     "allocation": _allocation,
     "ternary": _ternary,
+    "pruning": _pruning,
     "mera_golden": _mera_golden,
     "preferences": _preferences,
     "judged": _judged,
     "promotions": _promotions,
     "llmbar": _llmbar,
     "endpoint": _endpoint,
+    "cut_latency": _cut_latency,
+    "adapt_methods": _adapt_methods,
     "finegates": _finegates,
 }

@@ -65,6 +65,10 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         base__source="local",
         base__path="data/model",
         evaluate__suites=["world", "data/suite"],
+        adapt__data=[
+            {"paths": ["data/b.jsonl"], "subset": "talk", "language": "ru", "licence": "MIT"},
+        ],
+        adapt__mix=None,
         judge__judges=[{"type": "folder", "name": "mine", "path": "data/model"}],
         judge__labels=["data/protect.jsonl"],
     )
@@ -78,6 +82,8 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         ("judge.judges.0.path", "data/model/config.json"),
         ("judge.labels.0", "data/protect.jsonl"),
     ]
+    apart = json.loads(Path("out/sources_supervised/fingerprints.json").read_text(encoding="utf-8"))["files"]
+    assert [(row["key"], row["path"]) for row in apart] == [("adapt.data.0.paths.0", "data/b.jsonl")]
     assert rows[0]["sha256"] == hashlib.sha256(b"a.txt").hexdigest()
     assert rows[0]["size"] == 5
 

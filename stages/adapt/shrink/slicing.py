@@ -61,23 +61,33 @@ def cut(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     _check(model, kept)
-    config = _config(model.config, kept)
+    config = reshaped(model.config, kept)
     with torch.device("meta"):
         small: Any = AutoModelForCausalLM.from_config(
             config, dtype=model.dtype, attn_implementation=model.config._attn_implementation
         )
-    tied = bool(config.tie_word_embeddings)
-    weights = {
-        name: value for name, value in _weights(model, kept) if not (tied and name == "lm_head.weight")
-    }
+    # A tied head takes the weight of the embedding.
+    head = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    weights = {name: value for name, value in _weights(model, kept) if name not in head}
     missing, unexpected = small.load_state_dict(weights, strict=False, assign=True)
     small.tie_weights()
-    if unexpected or set(missing) > ({"lm_head.weight"} if tied else set()):
+    if unexpected or set(missing) - head:
         raise RuntimeError(f"the smaller model does not take {unexpected} and lacks {missing}")
     # Its table is no parameter, so it was left on the meta device.
     small.model.rotary_emb = type(small.model.rotary_emb)(config=small.config)
     small.generation_config = copy.deepcopy(model.generation_config)
     return small.to(model.device).train(model.training)
+
+
+def reshaped(config: Any, kept: Kept) -> Any:
+    """The configuration of the model that `cut` makes of one that `config` describes."""
+    before = widths_of(config)
+    widths = []
+    for at in kept.layers:
+        queries = before[at].num_attention_heads // before[at].num_key_value_heads
+        groups = len(kept.groups[at])
+        widths.append(Widths(len(kept.ffn[at]), groups * queries, groups))
+    return resized(config, widths, kept.layers)
 
 
 @torch.no_grad()
@@ -118,19 +128,6 @@ def _check(model: PreTrainedModel, kept: Kept) -> None:
 
 def _layers(model: PreTrainedModel) -> Any:
     return model.get_decoder().layers
-
-
-def _config(config: Any, kept: Kept) -> Any:
-    before = widths_of(config)
-    widths = []
-    for at in kept.layers:
-        queries = before[at].num_attention_heads // before[at].num_key_value_heads
-        groups = len(kept.groups[at])
-        widths.append(Widths(len(kept.ffn[at]), groups * queries, groups))
-    changed = {}
-    if getattr(config, "layer_types", None):
-        changed["layer_types"] = [config.layer_types[at] for at in kept.layers]
-    return resized(config, widths, **changed)
 
 
 def _slices(config: Any, kept: Kept, at: int) -> Iterator[tuple[str, int, torch.Tensor]]:

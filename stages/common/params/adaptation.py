@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from stages.common.params.block import Block
+from stages.common.params.corpus import Language
 from stages.common.params.training import Mix, Optimisation
 
 LOW_RANK = ("lora", "rslora", "dora", "pissa", "velora", "vera", "shira", "ia3")  # through peft
@@ -56,12 +57,22 @@ class ShrinkBlock(Block):
 
 
 class DataBlock(Block):
-    """Files of supervised examples, one licence and one language."""
+    """Files of supervised examples under one name: conversations, or instructions with their answers."""
 
     paths: list[str] = Field(min_length=1)
-    format: Literal["auto", "chat", "instruction"] = "auto"
+    subset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    language: Language
     licence: str
-    language: str
+    format: Literal["auto", "chat", "instruction"] = "auto"
+    fields: dict[Literal["instruction", "input", "output"], str] = Field(default_factory=dict)
+    system: str | None = Field(default=None, min_length=1)
+    too_long: Literal["drop", "cut"] = "drop"
+
+    @model_validator(mode="after")
+    def _fields_are_read(self) -> DataBlock:
+        if self.format == "chat" and self.fields:
+            raise ValueError("`fields` names the fields of instructions; format `chat` reads `messages`")
+        return self
 
 
 class AdaptBlock(Block):
@@ -89,10 +100,7 @@ class AdaptBlock(Block):
 
     @model_validator(mode="after")
     def _fits(self) -> AdaptBlock:
-        if (self.mix is None) == (self.data is None):
-            raise ValueError(
-                "one of `mix` (of shards) and `data` (supervised files) is given, the other is null"
-            )
+        self._check_data()
         uses = self.uses
         for key in ("rank", "alpha", "target_modules", "shrink"):
             if key in uses and getattr(self, key) is None:
@@ -107,6 +115,30 @@ class AdaptBlock(Block):
         if self.shrink is not None:
             self._check_shrink(self.shrink)
         return self
+
+    def _check_data(self) -> None:
+        """Without `data` the shards of `mix` are trained on; with it, `mix` may add shards as replay."""
+        if self.data is None:
+            if self.mix is None:
+                raise ValueError("`mix` (of shards) or `data` (supervised files) is needed, both are null")
+            return
+        names = [source.subset for source in self.data]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources of `data` have the subset `{twice[0]}`; rename one of them")
+        if self.mix is not None and (absent := [name for name in names if name not in self.mix]):
+            raise ValueError(
+                f"`mix` leaves out the subset `{absent[0]}` of `data`; give it a share, or set `mix` to null"
+            )
+
+    @property
+    def supervised(self) -> tuple[str, ...]:
+        """The subsets of `data`."""
+        return tuple(source.subset for source in self.data or ())
+
+    @property
+    def replay(self) -> dict[str, float]:
+        """The part of `mix` that is of shards: all of it without `data`."""
+        return {name: share for name, share in (self.mix or {}).items() if name not in self.supervised}
 
     @property
     def cuts(self) -> bool:

@@ -15,6 +15,8 @@ from stages.common.errors import UserError
 from stages.common.params.schema import Params
 
 PARAMS_FILE = Path("params.yaml")
+# libyaml's reader is many times faster; some builds of PyYAML come without it.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load(path: Path = PARAMS_FILE) -> Params:
@@ -23,7 +25,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     Raises `UserError` that names the file, the key, what was given and what is allowed.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: no such file; run in the project's folder, or `gorn use PROFILE`"

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from stages.common.params.adaptation import AdaptBlock
+from stages.common.params.adaptation import CUTTING, AdaptBlock
 from stages.common.params.block import Block
 from stages.common.params.corpus import WORLD_TASKS, CorpusBlock, TokensBlock, ValidationBlock
 from stages.common.params.gate import Anchor, GateBlock
@@ -21,7 +21,9 @@ from stages.common.params.shipping import (
     PromotionBlock,
 )
 from stages.common.params.training import (
+    EVERY_SECOND,
     POSITIONS,
+    SHRUNK,
     BaseBlock,
     DistillBlock,
     JudgeModelBlock,
@@ -68,9 +70,13 @@ class Params(Block):
     @model_validator(mode="after")
     def _fit_together(self) -> Params:
         """What one block names must be declared by another: found here, not hours into a run."""
+        for name in self.adapt.supervised:
+            if name in self.corpus.languages:
+                raise ValueError(f"`adapt.data` has a subset `{name}`, and so has corpus.sources; rename one")
         for key, mix in self._mixes().items():
             for subset in mix:
-                _known(f"`{key}` names the subset", subset, self.corpus.languages, "corpus.sources gives")
+                if key != "adapt.mix" or subset not in self.adapt.supervised:
+                    _known(f"`{key}` names the subset", subset, self.corpus.languages, "corpus.sources gives")
         metrics = ["total", *sorted({f"bpc_{language}" for language in self.corpus.languages.values()})]
         for metric in self.gate.metrics:
             if metric.startswith("bpc_") or self.evaluate.suites == ["world"]:
@@ -83,6 +89,7 @@ class Params(Block):
                     f"add them to measure.prompt_tokens"
                 )
         self._check_lengths()
+        self._check_cut()
         if not self.corpus.has_world:
             for wanted, key, remedy in (
                 ("world" in self.evaluate.suites, "evaluate.suites: world", "name folders of tasks"),
@@ -96,6 +103,21 @@ class Params(Block):
                 if wanted:
                     raise ValueError(f"`{key}` needs the embedded world in corpus.sources; {remedy}")
         return self
+
+    def _check_cut(self) -> None:
+        """What a cut costs is held against the model before it: nothing after the cut is uncompressed."""
+        method = self.adapt.method
+        if self.adapt.cuts and "pretrain" not in self.gate.against_anchor:
+            raise ValueError(
+                f"method `{method}` cuts the model, so `adapt-bf16` is no longer an uncompressed parent; "
+                "declare `gate.against_anchor: {pretrain: [...]}`, what the cut may cost"
+            )
+        if self.distill.student == SHRUNK and not self.adapt.cuts:
+            raise ValueError(
+                f"`distill.student: {SHRUNK}` recovers a model that was cut, and method `{method}` cuts "
+                f"nothing; set adapt.method to one of {', '.join(CUTTING)}, or distill.student to "
+                f"{EVERY_SECOND}"
+            )
 
     def _check_lengths(self) -> None:
         trainings: dict[str, Optimisation] = {"judge_model": self.judge_model.training}
@@ -133,7 +155,8 @@ def parent_of(name: str, candidates: dict[str, Candidate]) -> str | None:
     """The uncompressed model that candidate `name` descends from; None without compression behind it.
 
     That is `<source>-bf16`, or `adapt-bf16` for a distilled one when `distill-bf16` is not declared:
-    distillation compresses too. Raises `ValueError` when the parent of a compressed candidate is missing.
+    distillation compresses too. A cut by `adapt` does not count here, `gate.against_anchor` holds it against
+    the model before. Raises `ValueError` when the parent of a compressed candidate is missing.
     """
     candidate = candidates[name]
     if name == "adapt-bf16":

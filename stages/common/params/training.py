@@ -71,12 +71,21 @@ class PretrainBlock(Block):
     evaluations: int = Field(ge=0, le=1000)
 
 
+# Students that are made here: half of what `adapt` gave, or all of it after it was cut.
+EVERY_SECOND, SHRUNK = "every-second-layer", "adapt"
+
+
 class DistillBlock(Block):
-    student: Literal["every-second-layer"] | str
+    student: str = Field(min_length=1)
     mix: Mix
     training: Optimisation
     cross_entropy_weight: float = Field(ge=0, le=1)
     temperature: float = Field(gt=0, le=100)
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of a student that was brought along; None for one that is made here."""
+        return None if self.student in (EVERY_SECOND, SHRUNK) else self.student
 
 
 class QatBlock(Block):

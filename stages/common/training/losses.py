@@ -55,14 +55,24 @@ def _in_chunks(function: Callable[..., Tensor], tokens: int, *tensors: Tensor) -
 
 
 def cross_entropy(model: Any, batch: Batch) -> Tensor:
-    """Mean next-token cross entropy in nats, a scalar."""
+    """Mean next-token cross entropy in nats, a scalar; where the batch has weights, the weighted mean."""
     body, head = body_and_head(model)
+    tokens = chunk_tokens(head.weight.shape[0])
 
     def summed(states_NH: Tensor, targets_N: Tensor) -> Tensor:
         return F.cross_entropy(head(states_NH).float(), targets_N, reduction="sum")
 
+    def weighted(states_NH: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
+        losses_N = F.cross_entropy(head(states_NH).float(), targets_N, reduction="none")
+        return (losses_N * weights_N).sum()
+
     states_NH, targets_N = hidden_states(body, batch), batch.targets_BT.flatten()
-    return _in_chunks(summed, chunk_tokens(head.weight.shape[0]), states_NH, targets_N) / targets_N.numel()
+    if batch.weights_BT is None:
+        return _in_chunks(summed, tokens, states_NH, targets_N) / targets_N.numel()
+    weights_N = batch.weights_BT.flatten()
+    counted = weights_N > 0  # no logits for prompts and padding
+    total = _in_chunks(weighted, tokens, states_NH[counted], targets_N[counted], weights_N[counted])
+    return total / (weights_N.sum() if batch.weight is None else batch.weight)
 
 
 def distillation(teacher: Any, cross_entropy_weight: float, temperature: float, vocab_size: int) -> Loss:

@@ -30,7 +30,8 @@ GOLDEN = (5**0.5 - 1) / 2
 class Batch:
     """`inputs_BT`, `targets_BT` and `positions_BT` as int64; `subset_tokens`: tokens per subset.
 
-    `weights_BT` (float32): of each target in a weighted loss; None where all count the same.
+    `weights_BT` (float32): of each target in a weighted loss; None where all count the same. `weight`: what
+    the weighted sum of this batch is divided by, None for the sum of its own weights.
     """
 
     inputs_BT: torch.Tensor
@@ -38,6 +39,7 @@ class Batch:
     positions_BT: torch.Tensor
     subset_tokens: Mapping[str, int]
     weights_BT: torch.Tensor | None = None
+    weight: float | None = None
 
     def to(self, device: str) -> Batch:
         """The same batch on `device`."""
@@ -45,16 +47,20 @@ class Batch:
             tensor.to(device) for tensor in (self.inputs_BT, self.targets_BT, self.positions_BT)
         )
         weights = None if self.weights_BT is None else self.weights_BT.to(device)
-        return Batch(inputs, targets, places, self.subset_tokens, weights)
+        return Batch(inputs, targets, places, self.subset_tokens, weights, self.weight)
 
     def split(self, parts: int) -> list[Batch]:
-        """`parts` batches of equally many rows; their token counts stay with the whole."""
+        """`parts` batches of equally many rows; their token counts stay with the whole.
+
+        The mean of the parts' losses is the loss of the whole, though their weights may differ in sum.
+        """
         inputs, targets, places = (
             tensor.chunk(parts) for tensor in (self.inputs_BT, self.targets_BT, self.positions_BT)
         )
         weights = [None] * len(inputs) if self.weights_BT is None else self.weights_BT.chunk(parts)
+        share = None if self.weights_BT is None else self.weights_BT.sum().item() / parts
         chunks = zip(inputs, targets, places, weights, strict=True)
-        return [Batch(own, following, place, {}, weight) for own, following, place, weight in chunks]
+        return [Batch(own, following, place, {}, weight, share) for own, following, place, weight in chunks]
 
 
 class Batches(Protocol):
@@ -76,11 +82,75 @@ def positions(inputs_BT: npt.NDArray[np.int64], eos_id: int) -> npt.NDArray[np.i
     return places_BT - np.maximum.accumulate(starts_BT, axis=1)
 
 
-class Sampler:
-    """Windows of `sequence_length` + 1 tokens, drawn without replacement within an epoch of their subset.
+class Draws:
+    """Which subset every row of a run comes from, so that any prefix of them follows the shares."""
 
-    Every epoch cuts the stream at another offset. Raises `UserError` when a subset is unknown, empty or
-    shorter than one window; `where` is the key of params.yaml that holds the mix.
+    def __init__(self, shares: Mapping[str, float], seed: int) -> None:
+        self.names = sorted(shares)
+        parts = np.asarray([shares[name] for name in self.names], dtype=np.float64)
+        self._edges = np.cumsum(parts / parts.sum())
+        self._start = np.random.default_rng([seed, 0]).random()
+        self._choices = self._ranks = np.empty(0, dtype=np.int64)
+
+    def of(self, row: int) -> tuple[str, int]:
+        """(subset of `row`, how many rows before it come from the same)."""
+        if row >= len(self._choices):
+            self._extend(max(row + 1, 2 * len(self._choices), 1 << 12))
+        return self.names[self._choices[row]], int(self._ranks[row])
+
+    def _extend(self, rows: int) -> None:
+        points = (self._start + np.arange(rows, dtype=np.float64) * GOLDEN) % 1.0
+        self._choices = np.minimum(np.searchsorted(self._edges, points, side="right"), len(self.names) - 1)
+        self._ranks = np.empty_like(self._choices)
+        for subset in range(len(self.names)):
+            own = self._choices == subset
+            self._ranks[own] = np.arange(int(own.sum()))
+
+
+class Windows:
+    """Windows of `sequence_length` + 1 tokens of one subset, drawn without replacement within an epoch.
+
+    Every epoch cuts the stream at another offset. Raises `UserError` when the subset is shorter than one
+    window; `where` is the key of params.yaml that names it.
+    """
+
+    def __init__(self, shards: Shards, name: str, sequence_length: int, seed: int, where: str) -> None:
+        self.sequence_length = sequence_length
+        self._stream, self._seed = shards.tokens(name, "train"), [seed, 1, crc32(name.encode())]
+        self._epoch: tuple[int, int, npt.NDArray[np.int64]] | None = None
+        if len(self._stream) <= sequence_length:
+            raise UserError(
+                f"params.yaml: `{where}` names `{name}` of {len(self._stream)} tokens, less than one window "
+                f"of {sequence_length + 1}; add text or lower sequence_length"
+            )
+
+    def window(self, draw: int) -> npt.NDArray[np.int64]:
+        """Window `draw` (from 0) of the run, shape (sequence_length + 1,)."""
+        epoch, place = divmod(draw, self._windows)
+        offset, order = self._order(epoch)
+        begin = offset + int(order[place]) * self.sequence_length
+        return np.asarray(self._stream[begin : begin + self.sequence_length + 1], dtype=np.int64)
+
+    @property
+    def _windows(self) -> int:
+        """Windows of an epoch: as many as fit behind every offset, and at least one."""
+        return max(1, len(self._stream) // self.sequence_length - 1)
+
+    def _order(self, epoch: int) -> tuple[int, npt.NDArray[np.int64]]:
+        """Offset of the first window and the order of the windows in one epoch."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            length, windows = self.sequence_length, self._windows
+            generator = np.random.default_rng([*self._seed, epoch])
+            slack = min(length - 1, len(self._stream) - 1 - windows * length)
+            self._epoch = epoch, int(generator.integers(0, slack + 1)), generator.permutation(windows)
+        return self._epoch[1:]
+
+
+class Sampler:
+    """Batches of windows, the subset of each row drawn by the shares of `mix`.
+
+    Raises `UserError` when a subset is unknown, empty or shorter than one window; `where` is the key of
+    params.yaml that holds the mix.
     """
 
     def __init__(
@@ -94,33 +164,19 @@ class Sampler:
     ) -> None:
         shards.require(mix, where)
         self.batch_size, self.sequence_length = batch_size, sequence_length
-        self._eos, self._seed = shards.eos_id, seed
-        self._names = sorted(mix)
-        shares = np.asarray([mix[name] for name in self._names], dtype=np.float64)
-        self._edges = np.cumsum(shares / shares.sum())
-        self._streams = [shards.tokens(name, "train") for name in self._names]
-        self._start = np.random.default_rng([seed, 0]).random()
-        self._orders: dict[tuple[int, int], tuple[int, npt.NDArray[np.int64]]] = {}
-        self._choices = np.empty(0, dtype=np.int64)
-        for name, stream in zip(self._names, self._streams, strict=True):
-            if len(stream) <= sequence_length:
-                raise UserError(
-                    f"params.yaml: `{where}` names `{name}` of {len(stream)} tokens, less than one window of "
-                    f"{sequence_length + 1}; add text or lower sequence_length"
-                )
+        self._eos, self._draws = shards.eos_id, Draws(mix, seed)
+        self._windows = {name: Windows(shards, name, sequence_length, seed, where) for name in sorted(mix)}
 
     def batch(self, step: int) -> Batch:
         """The batch of `step` (from 0)."""
         import torch
 
         first = step * self.batch_size
-        chosen = self._chosen(first + self.batch_size)
-        rows, counts = [], dict.fromkeys(self._names, 0)
+        rows, counts = [], dict.fromkeys(self._windows, 0)
         for row in range(first, first + self.batch_size):
-            subset = int(chosen[row])
-            draw = int(self._ranks[row])
-            rows.append(self._window(subset, draw))
-            counts[self._names[subset]] += self.sequence_length
+            name, draw = self._draws.of(row)
+            rows.append(self._windows[name].window(draw))
+            counts[name] += self.sequence_length
         window = np.stack(rows)
         inputs_BT = np.ascontiguousarray(window[:, :-1])
         return Batch(
@@ -129,40 +185,3 @@ class Sampler:
             torch.from_numpy(np.ascontiguousarray(positions(inputs_BT, self._eos))),
             counts,
         )
-
-    def _chosen(self, rows: int) -> npt.NDArray[np.int64]:
-        """Subset of each of the first `rows` rows of the run; `_ranks` are their draws within the subset."""
-        if rows > len(self._choices):
-            number = np.arange(max(rows, 2 * len(self._choices), 1 << 12), dtype=np.float64)
-            points = (self._start + number * GOLDEN) % 1.0
-            self._choices = np.minimum(
-                np.searchsorted(self._edges, points, side="right"), len(self._names) - 1
-            )
-            self._ranks = np.empty_like(self._choices)
-            for subset in range(len(self._names)):
-                own = self._choices == subset
-                self._ranks[own] = np.arange(int(own.sum()))
-        return self._choices
-
-    def _window(self, subset: int, draw: int) -> npt.NDArray[np.int64]:
-        stream, length = self._streams[subset], self.sequence_length
-        epoch, place = divmod(draw, self._windows(subset))
-        offset, order = self._order(subset, epoch)
-        begin = offset + int(order[place]) * length
-        return np.asarray(stream[begin : begin + length + 1], dtype=np.int64)
-
-    def _windows(self, subset: int) -> int:
-        """Windows of an epoch: as many as fit behind every offset, and at least one."""
-        return max(1, len(self._streams[subset]) // self.sequence_length - 1)
-
-    def _order(self, subset: int, epoch: int) -> tuple[int, npt.NDArray[np.int64]]:
-        """Offset of the first window and the order of the windows of one subset in one epoch."""
-        key = (subset, epoch)
-        if key not in self._orders:
-            self._orders = {kept: value for kept, value in self._orders.items() if kept[0] != subset}
-            length, windows = self.sequence_length, self._windows(subset)
-            generator = np.random.default_rng([self._seed, 1, crc32(self._names[subset].encode()), epoch])
-            slack = min(length - 1, len(self._streams[subset]) - 1 - windows * length)
-            offset = int(generator.integers(0, slack + 1))
-            self._orders[key] = offset, generator.permutation(windows)
-        return self._orders[key]

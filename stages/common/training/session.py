@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stages.common.params.training import Optimisation
     from stages.common.training.loop import Before, Observe
     from stages.common.training.losses import Loss
+    from stages.common.training.sampler import Batches
 
 CURVE = "training.json"
 
@@ -60,25 +61,31 @@ class Session:
             params,
             inputs,
             Shards.open(inputs["tokens"]),
-            load_tokenizer(inputs["tokens"] / "tokenizer"),
+            # A checkpoint's own, where there is one: its chat template may be another.
+            load_tokenizer(inputs[checkpoints[0]] if checkpoints else inputs["tokens"] / "tokenizer"),
             pick_device(params.device),
             Resume.of(name, params, inputs, also=code),
         )
+
+    @property
+    def order_seed(self) -> int:
+        """The seed of the order of the data: stages with one seed must not draw the same."""
+        return int((self.params.seed << 32) + crc32(self.name.encode()))
 
     def train(
         self,
         model: Any,
         loss: Loss,
         settings: Optimisation,
-        mix: Mapping[str, float],
+        data: Mapping[str, float] | Batches,
         where: str,
         evaluations: int,
         before: Before | None = None,
         observe: Observe | None = None,
         rates: Mapping[str, float] | None = None,
     ) -> Trained:
-        """Train `model` in place. `where` is the key of the mix in params.yaml; `before`, `observe` and
-        `rates` are those of `train`.
+        """Train `model` in place on `data`: a mix of shards, the value of the key `where` of params.yaml, or
+        batches made otherwise. `before`, `observe` and `rates` are those of `train`.
         """
         from stages.common.training.evaluation import bits_per_character, sample
 
@@ -88,14 +95,17 @@ class Session:
                 f"params.yaml: {self.name} trains on {settings.sequence_length} tokens, the model takes "
                 f"{limit}; lower sequence_length"
             )
-        # Stages with one seed must not draw the same order of windows.
-        seed = (self.params.seed << 32) + crc32(self.name.encode())
-        sampler = Sampler(self.shards, mix, settings.batch_size, settings.sequence_length, seed, where)
+        batches: Batches
+        if isinstance(data, Mapping):
+            size, length = settings.batch_size, settings.sequence_length
+            batches = Sampler(self.shards, data, size, length, self.order_seed, where)
+        else:
+            batches = data
         held = sample(self.shards, self.tokenizer, limit)
         return train(
             model,
             loss,
-            sampler,
+            batches,
             settings,
             self.params.seed,
             self.device,
@@ -109,9 +119,9 @@ class Session:
         )
 
     def lineage(self, mix: Mapping[str, float], parent: Path | None = None) -> dict[str, Any]:
-        """Where the model comes from: the parent's base and data, and the data of this run, each with
+        """Where the model comes from: the parent's base, data and adaptation, and the data of this run, with
         licences.
         """
-        inherited = manifest.read(parent)["lineage"] if parent else {}
+        inherited = manifest.descent(parent) if parent else {}
         data = {**inherited.get("data", {}), **self.shards.licences(mix)}
         return {**inherited, "data": dict(sorted(data.items()))}

@@ -11,6 +11,7 @@ from training_fakes import settings
 
 from stages.adapt import adapters
 from stages.adapt.adaptation import trainable_parameters
+from stages.common.atomic import read_json
 from stages.common.checkpoint import digest, load_model, load_tokenizer, save_model
 from stages.common.errors import UserError
 from stages.common.params.adaptation import LOW_RANK, PARTIAL
@@ -108,13 +109,17 @@ def test_only_what_is_named_moves(method: str, world: Path) -> None:
     assert {name.split(".")[-2] for name in moved} <= set(names)
 
 
-@pytest.mark.parametrize("method", ["pissa", "lora-xs", "bitfit"])
+@pytest.mark.parametrize("method", ["pissa", "ia3", "lora-xs", "bitfit"])
 def test_the_adapter_has_the_same_bytes_every_time(method: str, world: Path, tmp_path: Path) -> None:
     block = fakes.block(method, training=settings(tokens=128))
     for name in ("one", "two"):
         adaptation = fakes.adapted(world, block)
         fakes.fit(world, adaptation, block)
         adaptation.save_adapter(tmp_path / name)
+    # A set would come out in another order in another process.
+    config = read_json(tmp_path / "one" / adapters.CONFIG)
+    for key in adapters.SETS:
+        assert config.get(key) is None or config[key] == sorted(config[key])
     files = sorted(file.name for file in (tmp_path / "one").iterdir())
     assert files == ["adapter_config.json", "adapter_model.safetensors", "base.json"]
     for name in files:

@@ -255,6 +255,34 @@ def test_candidate_must_be_named_after_source_and_recipe(values: dict[str, Any])
     assert "must be named `adapt-bf16`" in _error(values)
 
 
+CUT = {
+    "method": "finegates",
+    "rank": None,
+    "alpha": None,
+    "target_modules": None,
+    "shrink": {"share": 0.3, "mode": "global", "gate_learning_rate": 0.02},
+}
+
+
+def test_a_cut_is_held_against_the_model_before_it(values: dict[str, Any]) -> None:
+    values["adapt"] |= CUT
+    values["gate"]["against_anchor"] = {"base": [{"metric": "total", "margin": 0.1}]}
+    said = "method `finegates` cuts the model, so `adapt-bf16` is no longer an uncompressed parent; declare "
+    assert said in _error(values)
+    values["gate"]["against_anchor"] = {"pretrain": [{"metric": "total", "margin": 0.1}]}
+    assert parse(values, "params.yaml").adapt.cuts
+
+
+def test_what_was_not_cut_cannot_be_recovered(values: dict[str, Any]) -> None:
+    values["distill"]["student"] = "adapt"
+    assert "`distill.student: adapt` recovers a model that was cut, and method `lora` cuts" in _error(values)
+    values["adapt"] |= CUT
+    values["gate"]["against_anchor"] = {"pretrain": [{"metric": "total", "margin": 0.1}]}
+    assert parse(values, "params.yaml").distill.folder is None
+    values["distill"]["student"] = "./adapt"
+    assert parse(values, "params.yaml").distill.folder == "./adapt"
+
+
 def test_parents_of_candidates(values: dict[str, Any]) -> None:
     candidates = parse(values, "params.yaml").candidates
     assert parent_of("adapt-bf16", candidates) is None

@@ -107,9 +107,17 @@ def test_the_share_has_bounds(share: float) -> None:
     assert "shrink.share" in said("finegates", shrink=GATED | {"share": share})
 
 
-def test_shards_or_supervised_files() -> None:
-    data = [{"paths": ["a.jsonl"], "licence": "MIT", "language": "ru"}]
+DATA = [{"paths": ["a.jsonl"], "subset": "talk", "licence": "MIT", "language": "ru"}]
+
+
+def test_shards_supervised_files_or_both() -> None:
     lora = needed("lora")
-    assert block("lora", **lora, mix=None, data=data).data is not None
-    for given in ({"data": data}, {"mix": None}):
-        assert "`mix` (of shards)" in said("lora", **lora, **given)
+    alone = block("lora", **lora, mix=None, data=DATA)
+    assert (alone.supervised, alone.replay) == (("talk",), {})
+    assert alone.data is not None and alone.data[0].too_long == "drop"
+    both = block("lora", **lora, mix={"talk": 0.8, "world-ru": 0.2}, data=DATA)
+    assert both.replay == {"world-ru": 0.2}
+    assert block("lora", **lora, mix={"world-ru": 1.0}).replay == {"world-ru": 1.0}
+    assert "`mix` (of shards) or `data` (supervised files) is needed" in said("lora", **lora, mix=None)
+    assert "`mix` leaves out the subset `talk`" in said("lora", **lora, mix={"world-ru": 1.0}, data=DATA)
+    assert "two sources of `data` have the subset `talk`" in said("lora", **lora, mix=None, data=DATA * 2)

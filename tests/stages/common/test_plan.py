@@ -71,8 +71,9 @@ def test_what_adapt_trains_follows_its_method() -> None:
             "shrink": {"share": 0.3, "mode": "global", "gate_learning_rate": 0.02},
         },
     }
+    gate = {"against_anchor": {"pretrain": [{"metric": "total", "margin": 0.1}]}}
     trained = {
-        method: _rows(_params(adapt={"method": method, **changes}))["adapt"].trained
+        method: _rows(_params(adapt={"method": method, **changes}, gate=gate))["adapt"].trained
         for method, changes in rows.items()
     }
     assert trained == {"vera": 4 * 7 * 16 + outs, "rocoft": 4 * (6 * 128 + 384), "finegates": 4 * (384 + 2)}
@@ -116,6 +117,47 @@ def test_the_judge_is_planned_with_its_own_vocabulary() -> None:
     values = _params().base.bootstrap.model_dump() | {"parameters": 20_000_000}
     params = _params(tokens={"vocab_size": 32_000}, base={"bootstrap": values})
     assert _rows(params)["judge_model"] == _rows(_params())["judge_model"]
+
+
+def _cut(share: float, student: str = "adapt", **shrink: Any) -> Params:
+    values = _params().model_dump()
+    values["adapt"] |= {"method": "finegates", "rank": None, "alpha": None, "target_modules": None}
+    values["adapt"]["shrink"] = {"share": share, "mode": "global", "gate_learning_rate": 0.02, **shrink}
+    values["distill"]["student"] = student
+    values["gate"]["against_anchor"] = {"pretrain": [{"metric": "total", "margin": 0.1}]}
+    return parse(values, "params.yaml")
+
+
+def test_a_cut_is_planned_before_anything_is_trained() -> None:
+    from stages.adapt.shrink.units import Units
+    from stages.common.training.shape import config_of, derive_shape
+
+    gateable = Units.of(config_of(derive_shape(1_000_000, 2048), 0)).gateable
+    whole = _rows(_params())
+    finer = {"multiples": {"ffn": 1, "groups": 1}}
+    for share in (0.1, 0.3, 0.5):
+        rows = _rows(_cut(share, **finer))
+        left = rows["quantize adapt-bf16"].parameters
+        assert 1_050_752 - left == pytest.approx(share * gateable, abs=0.01 * gateable)
+        assert rows["adapt"].parameters == rows["pretrain"].parameters == 1_050_752
+        assert f"{left:,}" in rows["adapt"].note
+        assert rows["distill"].parameters == rows["quantize distill-higgs-4bit"].parameters == left
+        assert rows["quantize adapt-ternary"].weight_bytes < whole["quantize adapt-ternary"].weight_bytes
+        # The teacher is the uncut model, and it is held too.
+        assert rows["distill"].weight_bytes == 4 * (left + 1_050_752)
+
+
+def test_whole_layers_and_half_of_the_layers_left_are_planned() -> None:
+    rows = _rows(_cut(0.4, "every-second-layer", layers=1, multiples={"ffn": 1, "groups": 1}))
+    left, half = (rows[f"quantize {name}"].parameters for name in ("adapt-bf16", "distill-higgs-4bit"))
+    assert 0.6 * 1_050_752 < left < 0.8 * 1_050_752
+    assert rows["distill"].weight_bytes == 4 * (left + half)
+    assert half < 0.8 * left
+
+
+def test_a_cut_that_would_empty_a_layer_is_told_before_the_run() -> None:
+    with pytest.raises(UserError, match="would empty a layer"):
+        plan(_cut(0.9, multiples={"ffn": 128, "groups": 2}))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,22 @@ def test_a_fixed_anchor_holds_what_the_champion_lets_through(params: Params, hou
     found = decide(with_rules(params, against_anchor=ANCHOR), house)["candidates"]["adapt-bf16"]
     assert found["verdict"] == "fail"
     assert [check["against"] for check in found["checks"] if check["verdict"] == "fail"] == ["base"]
+
+
+def test_a_cut_candidate_is_held_against_the_model_before_the_cut(params: Params, house: Path) -> None:
+    """Its own bf16 model was cut too, so it can say nothing about what the cut cost."""
+    cut = params.model_copy(update={"adapt": params.adapt.model_copy(update={"method": "finegates"})})
+    rules = {"against_anchor": {"pretrain": [{"metric": "bpc_ru", "margin": 0.2, "relative": True}]}}
+    uncut = write_model(house / "out/pretrain", "pretrain")
+    write_evaluation(house / "out/evaluate/pretrain", uncut, 0.9, 0.5)
+    assert decide(with_rules(cut, **rules), house)["winner"] == "adapt-bf16"
+    shutil.rmtree(house / "out/evaluate/pretrain")
+    write_evaluation(house / "out/evaluate/pretrain", uncut, 0.9, 0.4)
+    found = decide(with_rules(cut, **rules), house)
+    entry = found["candidates"]["adapt-bf16"]
+    assert (entry["verdict"], entry["parent"], found["winner"]) == ("fail", None, None)
+    (failed,) = [check for check in entry["checks"] if check["verdict"] == "fail"]
+    assert (failed["against"], failed["metric"]) == ("pretrain", "bpc_ru")
 
 
 def test_the_licences_of_the_manifest_are_held_against_the_list(params: Params, house: Path) -> None:

@@ -17,7 +17,8 @@ from stages.common.errors import UserError
 from stages.common.params import Params, load, select
 from stages.common.params.judging import FolderJudge
 from stages.common.stage import execute
-from stages.judge_model.batches import VERDICT_WEIGHT, Rows, Texts, weighted_cross_entropy
+from stages.common.training.losses import cross_entropy
+from stages.judge_model.batches import VERDICT_WEIGHT, Rows, Texts
 from stages.judge_model.stage import STAGE, failed
 
 EOS = 0
@@ -96,7 +97,7 @@ def test_the_loss_is_the_weighted_mean_over_texts_alone() -> None:
     config = Qwen2Config(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
                          num_attention_heads=2, num_key_value_heads=2)  # fmt: skip
     model = Qwen2ForCausalLM(config)
-    together = weighted_cross_entropy(model, Rows(texts([4, 6]), EOS, 1, 16, 0).batch(0))
+    together = cross_entropy(model, Rows(texts([4, 6]), EOS, 1, 16, 0).batch(0))
     total, weight = 0.0, 0.0
     for ids in (list(range(1, 5)), list(range(5, 11))):
         logprobs = model(input_ids=torch.tensor([[EOS, *ids]])).logits[0].log_softmax(-1)

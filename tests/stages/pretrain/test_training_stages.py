@@ -15,6 +15,7 @@ import torch
 import yaml
 from training_fakes import settings, texts
 
+from stages.adapt import adapters
 from stages.adapt import stage as adapt
 from stages.base import stage as base
 from stages.common import manifest
@@ -106,6 +107,27 @@ def test_the_adapter_on_the_pretrained_model_is_the_merged_model(finished: Path)
     torch.testing.assert_close(adapted(tokens).logits, merged(tokens).logits, rtol=1e-4, atol=1e-5)
     plain = load_model(finished / "out/pretrain")
     assert (plain(tokens).logits - merged(tokens).logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("method", "keys", "trained"),
+    [("rocoft", {"rank": None, "alpha": None}, 1), ("lora-xs", {"rank": 4, "alpha": 8}, 16)],
+)
+def test_another_method_takes_the_same_way(
+    project: Path, method: str, keys: dict[str, Any], trained: int
+) -> None:
+    before = digest(project / "out/adapt")
+    execute(adapt.STAGE, _params(adapt={"method": method, "target_modules": ["q_proj"], **keys}))
+    assert digest(project / "out/adapt") != before
+    notes = manifest.read(project / "out/adapt")["notes"]
+    base = load_model(project / "out/pretrain")
+    width, layers = base.config.hidden_size, base.config.num_hidden_layers
+    numbers = trained if method == "lora-xs" else width
+    assert (notes["method"], notes["trainable_parameters"]) == (method, layers * numbers)
+    loaded = adapters.load(base, project / "out/adapt/adapter", project / "out/pretrain")
+    tokens, merged = torch.arange(20)[None], load_model(project / "out/adapt")
+    torch.testing.assert_close(loaded(tokens).logits, merged(tokens).logits, rtol=0, atol=1e-5)
+    assert adapters.about(project / "out/adapt/adapter")["base"] == "out/pretrain"
 
 
 def test_lora_leaves_embeddings_and_norms_alone(finished: Path) -> None:

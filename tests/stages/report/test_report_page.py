@@ -110,6 +110,63 @@ def test_grades_by_rubric_have_a_table_of_their_own(project: Project) -> None:
         assert "they do not vote" in text
 
 
+REMOVED = {
+    "asked": 0.3,
+    "before_rounding": 0.2999,
+    "after_rounding": 0.287,
+    "gateable_parameters": 786_432,
+    "removed_parameters": 225_706,
+    "parameters_before": 1_276_458,
+    "parameters_after": 1_050_752,
+}
+
+
+def _cut(project: Project) -> None:
+    told = {"method": "finegates", "trainable_parameters": 2_336, "removed": REMOVED}
+    for name in list(fake.MODELS)[1:]:
+        project.edit(f"quantize/{name}/gorn.json", lambda about: about["lineage"].update(adaptation=told))
+
+    def half(measures: dict[str, Any]) -> None:
+        measures["parameters"] = 638_229
+
+    project.edit("measure/distill-higgs-4bit/measures.json", half)
+
+
+def test_a_cut_shows_what_it_removed(project: Project) -> None:
+    _cut(project)
+    project.report()
+    for name in ("report.html", "report.md"):
+        text = parsed(project.read(name)).text
+        assert "finegates trained 2,336 parameters and removed 225,706 of 1,276,458: 28.7 % of the" in text
+        assert "the 786,432 that it may remove, 30.0 % before widths were rounded, 30.0 % were asked" in text
+        assert "adaptation.removed.asked" in text
+        assert "638,229" in text and "17.7" in text
+    head, *lines = [line.split(" | ") for line in project.read("report.md").splitlines() if " | " in line]
+    assert head[5:9] == ["size", "parameters", "removed, %", "bits per weight"]
+    # The champion, three whole students, and half of one: 225,706 and 638,229 of 1,276,458.
+    assert [line[7] for line in lines[:5]] == ["–", "17.7", "17.7", "50.0", "17.7"]
+    rows = {row["name"]: row for row in project.table["rows"]}
+    assert [rows["adapt-bf16"][key] for key in ("method", "trainable_parameters", "removed_parameters")] == [
+        "finegates",
+        2_336,
+        225_706,
+    ]
+    assert rows["distill-higgs-4bit"]["removed_parameters"] == 638_229
+    assert rows["champion"]["removed_parameters"] is None and rows["champion"]["method"] is None
+
+
+def test_an_uncut_run_has_no_column_for_cuts(project: Project) -> None:
+    told = {"method": "lora", "trainable_parameters": 67_584}
+    project.edit("quantize/adapt-bf16/gorn.json", lambda about: about["lineage"].update(adaptation=told))
+    project.report()
+    for name in ("report.html", "report.md"):
+        text = parsed(project.read(name)).text
+        assert "removed" not in text.lower()
+        assert "67584" in text
+    row = project.table["rows"][1]
+    assert (row["method"], row["trainable_parameters"], row["removed_parameters"]) == ("lora", 67_584, None)
+
+
 def test_numbers_stand_beside_their_intervals(finished: Project) -> None:
     for name in ("report.html", "report.md"):
         text = parsed(finished.read(name)).text

@@ -12,7 +12,7 @@ import torch
 from training_fakes import make_shards
 
 from stages.common.errors import UserError
-from stages.common.training.sampler import Sampler
+from stages.common.training.sampler import Sampler, Windows
 from stages.common.training.shards import Shards
 
 
@@ -68,16 +68,16 @@ def test_targets_are_the_next_tokens_of_the_stream(shards: Shards) -> None:
 
 
 def test_no_window_twice_in_an_epoch_and_another_cut_in_the_next(shards: Shards) -> None:
-    sampler = _sampler(shards, mix={"world-en": 1.0})
+    sampler = Windows(shards, "world-en", 16, 0, "pretrain.mix")
     windows = len(shards.tokens("world-en", "train")) // 16 - 1
-    begins = [sampler._window(0, draw) for draw in range(2 * windows)]
+    begins = [sampler.window(draw) for draw in range(2 * windows)]
     epochs = [
         {window.tobytes() for window in begins[:windows]},
         {window.tobytes() for window in begins[windows:]},
     ]
     stream = shards.tokens("world-en", "train").astype(np.int64)
     assert sum(len(window) - 1 for window in begins[:windows]) > len(stream) - 3 * 16
-    places = [sampler._order(0, epoch)[1] for epoch in (0, 1)]
+    places = [sampler._order(epoch)[1] for epoch in (0, 1)]
     assert all(sorted(order) == list(range(windows)) for order in places)
     assert epochs[0] != epochs[1]
 

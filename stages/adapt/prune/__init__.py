@@ -1,0 +1,1 @@
+"""Pruning baselines: random, magnitude, Wanda and Minitron scores in the units that FineGates gates."""
