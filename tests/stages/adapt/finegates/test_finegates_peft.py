@@ -95,6 +95,7 @@ def test_merged_it_is_the_same_in_the_bases_classes(kind: str) -> None:
     merged = model.merge_and_unload(safe_merge=True)
     assert type(merged) is type(base())
     assert not any(isinstance(module, GateLayer) for module in merged.modules())
+    assert not merged.get_decoder()._forward_pre_hooks
     torch.testing.assert_close(logits(merged), expected, rtol=0, atol=2e-5)
     assert loss(merged.train()).isfinite()
 
@@ -293,6 +294,15 @@ def test_a_bf16_input_meets_fp32_gates() -> None:
 
 def _drawn(model: Any) -> list[Any]:
     return [module._drawn["default"] for module in model.modules() if isinstance(module, GateLayer)]
+
+
+def test_a_model_in_evaluation_draws_no_gates() -> None:
+    model = wrapped()
+    layers = [module for module in model.modules() if isinstance(module, GateLayer)]
+    assert not any(layer.training for layer in layers)
+    model.base_model.set_step(9, 10)
+    logits(model)
+    assert not any(layer._drawn for layer in layers)
 
 
 def test_evaluation_forgets_the_drawn_gates() -> None:
