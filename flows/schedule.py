@@ -12,7 +12,7 @@ from stages.common.params import Params
 # measurement means nothing beside a neighbour.
 LIGHT = frozenset(
     (
-        *("corpus", "validate", "tokens", "judge_model", "quantize"),
+        *("corpus", "supervised", "validate", "tokens", "judge_model", "quantize"),
         *("evaluate", "evaluate_champion", "evaluate_anchor", "evaluate_endpoint", "judge"),
     )
 )

@@ -46,8 +46,7 @@ def manifest_of(results: Results, name: str) -> dict[str, Any]:
 
 def adaptation_of(results: Results, name: str) -> dict[str, Any]:
     """Method, trainable and removed parameters of candidate `name`, where they are known."""
-    row = next((row for row in table.read(results)["rows"] if row["name"] == name), {})
-    return table.adaptation(row)
+    return table.adaptation(next(row for row in table.read(results)["rows"] if row["name"] == name))
 
 
 def dvc_hash(path: str, lock: Path = LOCK_FILE) -> str | None:

@@ -23,6 +23,7 @@ from stages.common.stage import Paths, Stage, main
 from stages.common.suites import HUB, WORLD
 
 CACHE = Path(".gorn/fingerprints.json")
+SUPERVISED = "adapt.data."
 
 
 def named_paths(params: Any) -> Iterator[tuple[str, Path]]:
@@ -131,14 +132,17 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
         {"key": key, "path": shown, "size": path.stat().st_size, "sha256": cache.sha256(path)}
         for key, shown, path in [*named, *hub_files(params)]
     ]
-    write_json(outputs["sources"] / "fingerprints.json", {"files": rows})
+    # Apart from the rest: another example must not train the base anew, which reads `out/sources`.
+    for out, wanted in (("sources", False), ("supervised", True)):
+        own = [row for row in rows if str(row["key"]).startswith(SUPERVISED) == wanted]
+        write_json(outputs[out] / "fingerprints.json", {"files": own})
     cache.save()
     return Facts()
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
-    """No input; the out is `out/sources`."""
-    return {}, {"sources": Path("out/sources")}
+    """No input; the outs are `out/sources` and, for the files of `adapt.data`, `out/sources_supervised`."""
+    return {}, {"sources": Path("out/sources"), "supervised": Path("out/sources_supervised")}
 
 
 STAGE = Stage(

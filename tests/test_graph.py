@@ -7,6 +7,7 @@ import importlib
 import json
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ ANCHORS = {"base": [{"metric": "bpc_en", "margin": 0.05, "relative": True}]}
 PACKAGES = ("stages", "evals", "flows", "lowbit")
 
 
+@cache
 def _graph() -> dict[str, dict[str, Any]]:
     files = (ROOT / "stages" / "dvc.yaml", ROOT / "dvc.yaml")
     graphs = [yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] for file in files]
@@ -151,6 +153,7 @@ def test_a_stage_that_fails_leaves_its_earlier_outs(tmp_path: Path) -> None:
     assert sha256_path(tmp_path / "out" / "corpus") == before
 
 
+@cache
 def _file(module: str) -> Path | None:
     relative = Path(*module.split("."))
     base = ROOT / "kernels" if module.split(".")[0] == "lowbit" else ROOT
@@ -160,6 +163,7 @@ def _file(module: str) -> Path | None:
     return None
 
 
+@cache
 def _imports(path: Path, module: str) -> set[str]:
     """Modules of this repository that the file imports anywhere, inside functions too."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]

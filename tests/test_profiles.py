@@ -37,6 +37,17 @@ def test_profile_is_valid(path: Path) -> None:
     load(path)
 
 
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_profile_writes_out_every_key_that_the_graph_declares(path: Path) -> None:
+    """DVC reads the file itself and knows no defaults: a key that is not there stops `dvc repro`."""
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for stage in graph_stages():
+        for key in stage.reads:
+            block, _, part = key.partition(".")
+            assert block in values, key
+            assert not part or part in values[block], key
+
+
 def test_the_embedded_profile_is_the_default_run() -> None:
     assert (ROOT / "profiles" / "embedded.yaml").read_text() == (ROOT / "params.yaml").read_text()
 

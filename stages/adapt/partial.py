@@ -6,6 +6,7 @@ loads. Shapes: a target layer maps `in` features to `out`; r is the rank.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Row(Beside):
 class Layers(Adaptation):
     """A model whose target layers have been replaced by `Beside` ones."""
 
-    def __init__(self, model: Any, context: AdaptContext, wrapped: dict[str, Beside]) -> None:
+    def __init__(self, model: Any, context: AdaptContext, wrapped: Mapping[str, Beside]) -> None:
         super().__init__(model)
         self.context, self.wrapped = context, wrapped
         model.requires_grad_(False)

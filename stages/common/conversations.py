@@ -1,4 +1,4 @@
-"""Supervised examples between the stages: what `corpus` writes cleaned and `adapt` trains on."""
+"""Supervised examples between the stages: what `supervised` writes cleaned and `adapt` trains on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Conversation:
 
 
 def read(folder: Path) -> Iterator[Conversation]:
-    """The conversations that stage `corpus` wrote into `folder`, in their order."""
+    """The conversations that stage `supervised` wrote into `folder`, in their order."""
     with (folder / FILE).open(encoding="utf-8") as file:
         for line in file:
             values: dict[str, Any] = json.loads(line)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from stages.common.outside import expand, text_format
 from stages.common.snapshots import dataset_folder
 from stages.common.suites import HUB, WORLD
 from stages.corpus.words import Hashes, WordHasher, ngram_hashes, ngrams, normal_words
+
+if TYPE_CHECKING:
+    from stages.corpus.world.model import World
 
 NGRAM = 13
 SHORTEST = 8
@@ -142,6 +145,20 @@ def _common(hashes: Hashes, known: Hashes) -> Hashes:
         return known
     places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
     return hashes[known[places] == hashes]
+
+
+def items_of(
+    world: World | None, suites: Iterable[str], protect: Iterable[str]
+) -> tuple[list[Record], list[Record]]:
+    """(test items, which nothing that is trained on may contain; training items).
+
+    Test items are the world's, its questions, those of the suites that score, and those of `corpus.protect`.
+    """
+    tasks = list(world.tasks.values()) if world else []
+    test: list[Record] = [record for task in tasks for record in task.test]
+    train: list[Record] = [record for task in tasks for record in task.train]
+    questions: list[Record] = list(world.questions) if world else []
+    return [*test, *questions, *suite_records(suites), *protected_records(protect)], train
 
 
 def protected_records(patterns: Iterable[str]) -> Iterator[Record]:

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 
 def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
-    """Clean the sources of params.yaml into documents.parquet and its companions, and supervised examples."""
+    """Clean the sources of params.yaml into documents.parquet and its companions."""
     from stages.corpus.clean import Cleaner
-    from stages.corpus.contamination import TestItems
+    from stages.corpus.contamination import TestItems, items_of
     from stages.corpus.summary import Tally
-    from stages.corpus.supervised.collect import Collector, WholeItems
     from stages.corpus.tables import write_ledger
     from stages.corpus.words import WordHasher
 
@@ -35,12 +34,8 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
     block = params.corpus
     world = make_world(block)
     hasher = WordHasher()
-    test, train = _items(world, params)
+    test, train = items_of(world, params.evaluate.suites, block.protect)
     test_items = TestItems(test, train, hasher)
-    wholes = WholeItems(test, train)
-    supervised = Collector(block, test_items, wholes, hasher).write(
-        params.adapt.data or (), outputs["supervised"]
-    )
     account, tally = Account(), Tally()
     texts = _clean(block, world, Cleaner(block, test_items, hasher), account, tally, out)
     if not tally.documents:
@@ -56,24 +51,9 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:  # noqa: ARG001
         "unreadable": {"count": account.unreadable_count, "first": [asdict(b) for b in account.unreadable]},
         "protected_items": test_items.counts,
         "truth": truth,
-        "supervised": supervised,
     }
     write_json(out / "summary.json", summary)
     return Facts(lineage={"data": tally.licences()})
-
-
-def _items(world: World | None, params: Any) -> tuple[list[Any], list[Any]]:
-    """(test items that nothing may contain, training items): the world's, and as test items its questions,
-    those of the suites that score, and those of `corpus.protect`.
-    """
-    from stages.corpus.contamination import protected_records, suite_records
-
-    tasks = list(world.tasks.values()) if world else []
-    test = [record for task in tasks for record in task.test]
-    train = [record for task in tasks for record in task.train]
-    questions = list(world.questions) if world else []
-    outside = [*suite_records(params.evaluate.suites), *protected_records(params.corpus.protect)]
-    return [*test, *questions, *outside], train
 
 
 def _clean(
@@ -144,9 +124,8 @@ def _write_truth(
 
 
 def locate(params: Params, cell: str | None) -> tuple[dict[str, Path], dict[str, Path]]:  # noqa: ARG001
-    """From the fingerprints of the outside files to `out/corpus` and, for `adapt`, `out/supervised`."""
-    outputs = {"corpus": Path("out/corpus"), "supervised": Path("out/supervised")}
-    return {"sources": Path("out/sources")}, outputs
+    """From the fingerprints of the outside files to `out/corpus`."""
+    return {"sources": Path("out/sources")}, {"corpus": Path("out/corpus")}
 
 
-STAGE = Stage("corpus", run, reads=("corpus", "adapt.data", "evaluate.suites"), locate=locate, torch=False)
+STAGE = Stage("corpus", run, reads=("corpus", "evaluate.suites"), locate=locate, torch=False)

@@ -36,6 +36,8 @@ def every_second_layer(teacher: Any) -> Any:
     kept = range(0, layers, 2)
     config = layerwise.with_layers(teacher.config, kept)
     student = AutoModelForCausalLM.from_config(config, dtype=teacher.dtype)
+    # Where answers end may be a token of the chat template, which the configuration does not name.
+    student.generation_config.eos_token_id = teacher.generation_config.eos_token_id
     student.load_state_dict(_renumbered(teacher.state_dict(), {old: new for new, old in enumerate(kept)}))
     return student
 

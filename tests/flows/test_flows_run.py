@@ -127,7 +127,7 @@ def test_the_whole_way_and_a_second_run_that_waits_for_a_lock(
     assert {task["run_count"] for task in task_runs(pages, flow["name"])} == {1}
 
     # The champion is new, so its evaluation and the gate run again; the models do not.
-    status, out, err = run_behind_a_lock(story, pages, "out/evaluate/champion")
+    status, out, err = run_behind_a_lock(story, pages, "evaluate_champion", "out/evaluate/champion")
     assert status == 0, err
     assert "base: unchanged" in err
     assert "evaluate_champion: ran" in err
@@ -138,8 +138,8 @@ def test_the_whole_way_and_a_second_run_that_waits_for_a_lock(
     assert counts["evaluate_champion"] >= 2
 
 
-def run_behind_a_lock(story: Path, pages: dict[str, str], path: str) -> tuple[int, str, str]:
-    """`gorn run` while another process holds DVC's lock of `path`, until it says that it waits; its exit
+def run_behind_a_lock(story: Path, pages: dict[str, str], stage: str, path: str) -> tuple[int, str, str]:
+    """`gorn run` while another process holds DVC's lock of `path`, until `stage` says that it waits; its exit
     status, what it printed, and what it said while it ran.
     """
     with lock_held(story, path):
@@ -156,12 +156,12 @@ def run_behind_a_lock(story: Path, pages: dict[str, str], path: str) -> tuple[in
             text=True,
         )
         assert process.stderr is not None
-        seen = ""
-        while "; waiting" not in seen:
+        seen = line = ""
+        while f"{stage}: " not in line or "; waiting" not in line:
             line = process.stderr.readline()
             assert line, seen
             seen += line
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, seen + err
 
 

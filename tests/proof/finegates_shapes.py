@@ -58,6 +58,7 @@ def _one(family: str, tied: bool, mode: str) -> dict[str, Any]:
         "difference": {
             name: float((_logits(model) - expected).abs().max()) for name, model in models.items()
         },
+        "uncut": float((_logits(base) - expected).abs().max()),
         "greatest_logit": float(expected.abs().max()),
         "texts_equal": _text(masked) == _text(small) == _text(reloaded),
     }
@@ -85,8 +86,8 @@ def _model(family: str, tied: bool) -> Any:
     torch.manual_seed(1)
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     for value in model.parameters():
-        if value.ndim == 1:
-            value.data += 0.1 * torch.randn_like(value)
+        # Large enough that every unit matters.
+        value.data += (0.1 if value.ndim == 1 else 0.05) * torch.randn_like(value)
     return model.eval()
 
 

@@ -90,12 +90,14 @@ def _checks(found: dict[str, Any]) -> str:
         name: max(row["difference"][name] for modes in found["shapes"].values() for row in modes.values())
         for name in ("gated", "cut", "reloaded")
     }
+    uncut = min(row["uncut"] for modes in found["shapes"].values() for row in modes.values())
     texts = [row["texts_equal"] for modes in found["shapes"].values() for row in modes.values()]
     told = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
     return (
         f"Freshly wrapped ({', '.join(found['fresh'])}): logits {equal} to the parent's, loss in training "
-        f"mode {min(ratios):.4f} to {max(ratios):.4f} times its own. {', '.join(found['shapes'])}: greatest "
-        f"difference to the masked model in fp32, {told}; {sum(texts)} of {len(texts)} written "
+        f"mode {min(ratios):.4f} to {max(ratios):.4f} times its own.\n\n"
+        f"On random models ({'; '.join(found['shapes'])}), greatest difference of logits to the masked model "
+        f"in fp32: {told} (the uncut model: {uncut:.1e} or more); {sum(texts)} of {len(texts)} written "
         "continuations equal."
     )
 

@@ -316,6 +316,33 @@ def _adapt_methods(found: dict[str, Any]) -> str:
     )
 
 
+def _pruning(found: dict[str, Any]) -> str:
+    told = []
+    for share, methods in found["compared"].items():
+        rows = sorted(methods.items(), key=lambda item: item[1]["bpc_ru"]["mean"])
+        told.append(
+            f"{float(share):.0%} asked: "
+            + ", ".join(f"{name} {row['bpc_ru']['mean']:.4f}" for name, row in rows)
+        )
+    leads = "; ".join(
+        f"{name} {row['ours_minus_this']['bpc_ru']['mean']:+.4f} "
+        f"[{row['ours_minus_this']['bpc_ru']['low']:+.4f}, {row['ours_minus_this']['bpc_ru']['high']:+.4f}]"
+        for name, row in found["compared"]["0.3"].items()
+        if "ours_minus_this" in row
+    )
+    rise = found["recovery"]["methods"]["finegates"]["relative_rise_over_parent"]
+    kept = ", ".join(
+        f"{float(kept):.0%} up to {share:.1%} removed" if share is not None else f"{float(kept):.0%} nowhere"
+        for kept, share in found["density"]["keeps"].items()
+    )
+    return (
+        f"Russian bits per character after the cut and equal training. {'; '.join(told)}.<br>FineGates minus "
+        f"the others at 30 %: {leads}<br>Recovered at 30 %, against the parent: Russian "
+        f"{rise['bpc_ru']['mean']:+.1%} (up to {rise['bpc_ru']['high']:+.1%}), English "
+        f"{rise['bpc_en']['mean']:+.1%} (up to {rise['bpc_en']['high']:+.1%}); task score kept: {kept}"
+    )
+
+
 def _finegates(found: dict[str, Any]) -> str:
     def bits(row: dict[str, Any]) -> str:
         value = row["bpc"]["ru"]
@@ -342,33 +369,6 @@ def _finegates(found: dict[str, Any]) -> str:
         f"equal in {equal} of {len(fresh)} modes; masked, cut and reloaded models within "
         f"{max(differences):.1e} on {len(found['shapes'])} shapes; a step takes {step} times "
         "one of rank-8 LoRA"
-    )
-
-
-def _pruning(found: dict[str, Any]) -> str:
-    told = []
-    for share, methods in found["compared"].items():
-        rows = sorted(methods.items(), key=lambda item: item[1]["bpc_ru"]["mean"])
-        told.append(
-            f"{float(share):.0%} asked: "
-            + ", ".join(f"{name} {row['bpc_ru']['mean']:.4f}" for name, row in rows)
-        )
-    leads = "; ".join(
-        f"{name} {row['ours_minus_this']['bpc_ru']['mean']:+.4f} "
-        f"[{row['ours_minus_this']['bpc_ru']['low']:+.4f}, {row['ours_minus_this']['bpc_ru']['high']:+.4f}]"
-        for name, row in found["compared"]["0.3"].items()
-        if "ours_minus_this" in row
-    )
-    rise = found["recovery"]["methods"]["finegates"]["relative_rise_over_parent"]
-    kept = ", ".join(
-        f"{float(kept):.0%} up to {share:.1%} removed" if share is not None else f"{float(kept):.0%} nowhere"
-        for kept, share in found["density"]["keeps"].items()
-    )
-    return (
-        f"Russian bits per character after the cut and equal training. {'; '.join(told)}.<br>FineGates minus "
-        f"the others at 30 %: {leads}<br>Recovered at 30 %, against the parent: Russian "
-        f"{rise['bpc_ru']['mean']:+.1%} (up to {rise['bpc_ru']['high']:+.1%}), English "
-        f"{rise['bpc_en']['mean']:+.1%} (up to {rise['bpc_en']['high']:+.1%}); task score kept: {kept}"
     )
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from stages import sources
 from stages.common.errors import UserError
-from stages.common.params import Params, parse
+from stages.common.params import Params, load, parse
 from stages.common.stage import execute, main
 from stages.sources import STAGE
 
@@ -48,6 +48,8 @@ def _run(params: Params) -> list[dict[str, Any]]:
 
 def test_the_embedded_world_needs_nothing_outside(project: Path, root: Path) -> None:
     assert _run(_params(root)) == []
+    # A student that the stages make themselves is no file either.
+    assert _run(load(root / "profiles" / "finegates.yaml")) == []
 
 
 def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> None:
@@ -77,12 +79,13 @@ def test_every_named_file_is_listed_with_its_hash(project: Path, root: Path) -> 
         ("corpus.sources.0.paths.0", "data/a.txt"),
         ("corpus.sources.0.paths.1", "data/deep/c.txt.gz"),
         ("corpus.protect.0", "data/protect.jsonl"),
-        ("adapt.data.0.paths.0", "data/b.jsonl"),
         ("base.path", "data/model/config.json"),
         ("evaluate.suites.1", "data/suite/task/test.jsonl"),
         ("judge.judges.0.path", "data/model/config.json"),
         ("judge.labels.0", "data/protect.jsonl"),
     ]
+    apart = json.loads(Path("out/sources_supervised/fingerprints.json").read_text(encoding="utf-8"))["files"]
+    assert [(row["key"], row["path"]) for row in apart] == [("adapt.data.0.paths.0", "data/b.jsonl")]
     assert rows[0]["sha256"] == hashlib.sha256(b"a.txt").hexdigest()
     assert rows[0]["size"] == 5
 

@@ -66,13 +66,12 @@ def cut(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
         small: Any = AutoModelForCausalLM.from_config(
             config, dtype=model.dtype, attn_implementation=model.config._attn_implementation
         )
-    tied = bool(config.tie_word_embeddings)
-    weights = {
-        name: value for name, value in _weights(model, kept) if not (tied and name == "lm_head.weight")
-    }
+    # A tied head takes the weight of the embedding.
+    head = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    weights = {name: value for name, value in _weights(model, kept) if name not in head}
     missing, unexpected = small.load_state_dict(weights, strict=False, assign=True)
     small.tie_weights()
-    if unexpected or set(missing) > ({"lm_head.weight"} if tied else set()):
+    if unexpected or set(missing) - head:
         raise RuntimeError(f"the smaller model does not take {unexpected} and lacks {missing}")
     # Its table is no parameter, so it was left on the meta device.
     small.model.rotary_emb = type(small.model.rotary_emb)(config=small.config)

@@ -23,6 +23,7 @@ from stages.common.training.loop import train
 from stages.common.training.losses import cross_entropy
 from stages.common.training.sampler import Sampler
 from stages.common.training.shards import Shards
+from stages.distill.student import every_second_layer
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 STEPS = 60
@@ -151,3 +152,4 @@ def test_generation_stops_where_an_answer_ends() -> None:
     assert model.generation_config.eos_token_id == 0
     Data({}, {}, closing=(7,)).close(model)
     assert model.generation_config.eos_token_id == [0, 7]
+    assert every_second_layer(model).generation_config.eos_token_id == [0, 7]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.common import environment
+from stages.common.params import block
 
 ASK = """
 import importlib.util
@@ -55,3 +56,11 @@ def test_what_the_caller_says_of_the_allocator_stands(root: Path) -> None:
         [sys.executable, "-c", BEGIN], cwd=root, env=env, check=True, capture_output=True, text=True
     )
     assert done.stdout.strip().split()[1] == "1000000"
+
+
+def test_the_models_of_params_yaml_search_for_no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pydantic would read the metadata of everything installed, in every process of ours."""
+    assert block.Block and os.environ["PYDANTIC_DISABLE_PLUGINS"] == "__all__"
+    monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "one")
+    environment.skip_plugins()
+    assert os.environ["PYDANTIC_DISABLE_PLUGINS"] == "one"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.common import manifest
+from stages.common.atomic import write_json
 from stages.common.errors import UserError, one_line
 from stages.common.hashing import sha256_bytes, sha256_file, sha256_json, sha256_path
 from stages.common.manifest import Facts
@@ -69,3 +70,16 @@ def test_manifest_of_nothing_is_the_users_to_mend(tmp_path: Path) -> None:
 def test_messages_are_one_line() -> None:
     assert one_line(ValueError("a\n  b")) == "a b"
     assert one_line(ValueError()) == "ValueError"
+
+
+def test_how_a_model_was_adapted_goes_down_to_what_is_made_from_it(tmp_path: Path) -> None:
+    lineage = {"base": {"licence": "MIT"}, "data": {}}
+    told = {"method": "finegates", "trainable_parameters": 7, "removed": {"asked": 0.3}}
+    notes = {**told, "kept": [{"layer": 0, "ffn": [[0, 3]]}]}
+    write_json(tmp_path / "gorn.json", {"stage": "adapt", "lineage": lineage, "notes": notes})
+    made = manifest.descent(tmp_path)
+    assert made == {**lineage, "adaptation": told}
+    write_json(tmp_path / "gorn.json", {"stage": "distill", "lineage": made, "notes": {"method": "none"}})
+    assert manifest.descent(tmp_path) == made
+    write_json(tmp_path / "gorn.json", {"stage": "pretrain", "lineage": lineage, "notes": {}})
+    assert manifest.descent(tmp_path) == lineage

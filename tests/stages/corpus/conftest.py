@@ -20,15 +20,14 @@ RunCorpus = Callable[..., Path]
 
 @pytest.fixture
 def run_corpus(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> RunCorpus:
-    """Run the stage on `sources` with the default parameters, `changes` of block `corpus` and those of
-    `adapt`; returns the folder of its out.
+    """Run the stage on `sources` with the default parameters and `changes`; returns the folder of its out.
 
     It leaves params.yaml behind, for `main(STAGE, [])`.
     """
     monkeypatch.chdir(tmp_path)
     defaults = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
 
-    def run(sources: list[dict[str, Any]], adapt: dict[str, Any] | None = None, **changes: Any) -> Path:
+    def run(sources: list[dict[str, Any]], **changes: Any) -> Path:
         Path("out/sources").mkdir(parents=True, exist_ok=True)
         Path("suite").mkdir(exist_ok=True)
         Path("suite/other.jsonl").write_text(
@@ -36,9 +35,6 @@ def run_corpus(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> R
         )
         corpus = defaults["corpus"] | {"sources": sources} | changes
         values = fitting(defaults | {"corpus": corpus})
-        values["adapt"] |= adapt or {}
-        if values["adapt"]["data"]:
-            values["adapt"] |= {"mix": None}
         Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         execute(STAGE, load())
         return tmp_path / "out" / "corpus"

@@ -140,6 +140,7 @@ def test_a_cut_shows_what_it_removed(project: Project) -> None:
         assert "finegates trained 2,336 parameters and removed 225,706 of 1,276,458: 28.7 % of the" in text
         assert "the 786,432 that it may remove, 30.0 % before widths were rounded, 30.0 % were asked" in text
         assert "adaptation.removed.asked" in text
+        assert "32 new ones. Removed: parameters" in text
         assert "638,229" in text and "17.7" in text
     head, *lines = [line.split(" | ") for line in project.read("report.md").splitlines() if " | " in line]
     assert head[5:9] == ["size", "parameters", "removed, %", "bits per weight"]

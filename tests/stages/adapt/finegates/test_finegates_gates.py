@@ -128,3 +128,9 @@ def test_faithful_gates_begin_open() -> None:
     assert bool((faithful.evaluated(logits) == 1).all())
     assert float(logits.mean()) == pytest.approx(1, abs=0.01)
     assert float(logits.std()) == pytest.approx(0.1, abs=0.01)
+
+
+def test_no_faithful_gate_begins_half_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faithful, "NOISE", 1.0)
+    logits = faithful.initial(1000, torch.Generator().manual_seed(1))
+    assert bool((faithful.evaluated(logits) == 1).all())

@@ -162,6 +162,35 @@ def test_settled_gates_are_zero_and_one(world: Path) -> None:
     assert adaptation.settle() is choice
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "part", "place", "unit"),
+    [
+        ("up_proj", 1, "ffn", 5, 5),
+        ("gate_proj", 1, "ffn", 5, 5),
+        ("down_proj", 0, "ffn", 5, 5),
+        ("q_proj", 1, "groups", 16, 1),  # the first of the second group's two query heads of 8
+        ("k_proj", 1, "groups", 8, 1),
+        ("v_proj", 1, "groups", 15, 1),
+        ("o_proj", 0, "groups", 31, 1),
+    ],
+)
+def test_a_faithful_score_is_of_all_gates_tied_in_the_unit(
+    name: str, kind: int, part: str, place: int, unit: int, world: Path
+) -> None:
+    adaptation = _adapted(world, finegates_fakes.block(mode="faithful", targets=fakes.TARGETS))
+    before = adaptation.objective.scores()
+    layer = next(layer for layer in adaptation.objective.layers if (layer.at, layer.name) == (1, name))
+    layer.gates("default")[kind].data[place] = -3.0
+    after = adaptation.objective.scores()
+    changed = [
+        (found, at, index)
+        for found in ("ffn", "groups")
+        for at, (old, new) in enumerate(zip(before.of(found), after.of(found), strict=True))
+        for index in (new < old).nonzero().flatten().tolist()
+    ]
+    assert changed == [(part, 1, unit)]
+
+
 def test_widths_are_rounded_up(world: Path) -> None:
     given = finegates_fakes.block(share=0.3, multiples={"ffn": 16, "groups": 2})
     adaptation = _adapted(world, given)

@@ -95,6 +95,7 @@ def test_merged_it_is_the_same_in_the_bases_classes(kind: str) -> None:
     merged = model.merge_and_unload(safe_merge=True)
     assert type(merged) is type(base())
     assert not any(isinstance(module, GateLayer) for module in merged.modules())
+    assert not merged.get_decoder()._forward_pre_hooks
     torch.testing.assert_close(logits(merged), expected, rtol=0, atol=2e-5)
     assert loss(merged.train()).isfinite()
 
@@ -281,8 +282,27 @@ def test_gates_are_fp32_on_a_bf16_base() -> None:
     assert model.merge_and_unload().dtype == torch.bfloat16
 
 
+def test_a_bf16_input_meets_fp32_gates() -> None:
+    model = wrapped("global", base().to(torch.bfloat16))
+    layer = model.base_model.model.model.layers[0].mlp.down_proj
+    mu_U = torch.linspace(0.001, 0.999, 64)
+    layer.gates("default")[0].data.copy_(mu_U)
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(layer(x), layer.base_layer((x.float() * mu_U).to(torch.bfloat16)))
+
+
 def _drawn(model: Any) -> list[Any]:
     return [module._drawn["default"] for module in model.modules() if isinstance(module, GateLayer)]
+
+
+def test_a_model_in_evaluation_draws_no_gates() -> None:
+    model = wrapped()
+    layers = [module for module in model.modules() if isinstance(module, GateLayer)]
+    assert not any(layer.training for layer in layers)
+    model.base_model.set_step(9, 10)
+    logits(model)
+    assert not any(layer._drawn for layer in layers)
 
 
 def test_evaluation_forgets_the_drawn_gates() -> None:

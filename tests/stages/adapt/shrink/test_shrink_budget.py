@@ -177,6 +177,31 @@ def test_known_values_of_global() -> None:
     assert choice.before_rounding == choice.after_rounding == 65 / 180
 
 
+def test_a_group_may_overshoot_when_no_neuron_is_left() -> None:
+    # One of two neurons may go (1), one of three groups costs 10: 11 is nearer to 8 than 1 is.
+    units = Units((LayerUnits(2, 1, 3, 10),))
+    scores = Scores((torch.tensor([0.1, 0.2]),), (torch.tensor([0.3, 0.5, 0.4]),))
+    choice = choose(units, scores, Settings(8 / 32))
+    assert choice.kept == Kept((0,), ((1,),), ((1, 2),))
+    assert choice.before_rounding == 11 / 32
+
+
+def test_what_rounding_would_open_again_is_taken_elsewhere() -> None:
+    # All that the first layer's floor of 8 leaves goes, and the rest comes from the second.
+    units = Units((LayerUnits(16, 1, 1, 1),) * 2, frozenset({FFN}))
+    scores = Scores((torch.arange(16.0), 100 + torch.arange(16.0)), (torch.ones(1),) * 2)
+    choice = choose(units, scores, Settings(0.5, multiples=Multiples(8, 1)))
+    assert choice.after_rounding == choice.before_rounding == 0.5
+    assert choice.kept.ffn == (tuple(range(8, 16)),) * 2
+
+
+def test_uniform_takes_numbers_of_groups_that_need_no_rounding() -> None:
+    units = alike(3, 60, 5)
+    choice = choose(units, random_scores(units), Settings(0.4, "uniform", Multiples(1, 2)))
+    assert {len(groups) for groups in choice.kept.groups} <= {2, 4, 5}
+    assert choice.before_rounding == choice.after_rounding == pytest.approx(0.4, abs=0.01)
+
+
 def test_rounding_opens_the_best_closed_units() -> None:
     units = Units((LayerUnits(10, 1, 1, 1),))
     scores = Scores((torch.arange(10.0),), (torch.tensor([99.0]),))

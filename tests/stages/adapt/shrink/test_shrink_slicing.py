@@ -138,6 +138,23 @@ def test_gating_the_inputs_is_masking(shape: str) -> None:
     verify(masked, gated, probe(model.config))
 
 
+def test_a_mask_leaves_nothing_of_a_closed_unit() -> None:
+    masked = model_of("llama-biases")
+    apply_mask(masked, PER_LAYER)
+    for at, layer in enumerate(masked.model.layers):
+        closed = [neuron for neuron in range(24) if neuron not in PER_LAYER.ffn[at]]
+        for linear in (layer.mlp.gate_proj, layer.mlp.up_proj):
+            assert not linear.weight[closed].any() and not linear.bias[closed].any()
+            assert linear.weight[list(PER_LAYER.ffn[at])].all()
+        assert not layer.mlp.down_proj.weight[:, closed].any() and layer.mlp.down_proj.bias.all()
+
+
+def test_verify_leaves_the_mode_as_it_was() -> None:
+    model = model_of("llama").train()
+    assert verify(model, model, probe(model.config)) == 0
+    assert model.training
+
+
 def test_a_cut_model_can_be_cut_again() -> None:
     model = model_of("qwen2", tied=True)
     once = cut(model, PER_LAYER)

@@ -22,12 +22,11 @@ from stages.corpus.files import read_lines
 from stages.corpus.personal import redact
 from stages.corpus.reading import LISTED, Account, tolerate
 from stages.corpus.record import Unreadable
-from stages.corpus.supervised.records import Messages, conversations_of
 from stages.corpus.words import WordHasher, normal_words
+from stages.supervised.records import Messages, conversations_of
 
 if TYPE_CHECKING:
     from stages.common.params.adaptation import DataBlock
-    from stages.common.params.corpus import CorpusBlock
     from stages.corpus.contamination import TestItems
 
 HASH_BITS = 64
@@ -53,9 +52,12 @@ def _wholes(record: Record) -> Iterator[tuple[str, ...]]:
 
 
 class Collector:
-    """Cleans the conversations of all sources and counts what became of them."""
+    """Cleans the conversations of all sources and counts what became of them.
 
-    def __init__(self, block: CorpusBlock, items: TestItems, wholes: WholeItems, hasher: WordHasher) -> None:
+    `block`: the keys `broken_lines_share`, `heldout_share` and `redact` of block `corpus`.
+    """
+
+    def __init__(self, block: Any, items: TestItems, wholes: WholeItems, hasher: WordHasher) -> None:
         self._block, self._items, self._wholes, self._hasher = block, items, wholes, hasher
         self._seen: set[str] = set()
         self._account = Account()

@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from params_fakes import fitting
 
 from stages.common import conversations
 from stages.common.conversations import Conversation, Message
 from stages.common.errors import UserError
 from stages.common.hashing import sha256_path
+from stages.common.params import parse
 from stages.common.params.adaptation import DataBlock
-from stages.corpus.supervised.collect import held_out
-from stages.corpus.supervised.records import conversations_of
+from stages.common.stage import execute
+from stages.supervised.collect import held_out
+from stages.supervised.records import conversations_of
+from stages.supervised.stage import STAGE
 
-RunCorpus = Callable[..., Path]
-Jsonl = Callable[[Path, list[str]], dict[str, Any]]
+Collect = Callable[..., dict[str, Any]]
 WORDS = re.findall(r"\w+", "город река мост дом лес поле дорога утро вечер зима лето ветер снег дождь")
 
 
@@ -108,6 +112,7 @@ def test_the_declared_format_is_not_guessed() -> None:
         conversations_of({"instruction": "а", "output": "б"}, _source(format="chat"))
 
 
+@settings(max_examples=15)
 @given(st.floats(0.05, 0.5))
 def test_about_the_share_is_held_out_and_one_question_is_on_one_side(share: float) -> None:
     def asked(number: int, answer: str) -> tuple[Message, ...]:
@@ -148,19 +153,25 @@ def _jsonl(path: Path, records: list[Any]) -> None:
 
 
 @pytest.fixture
-def collect(tmp_path: Path, run_corpus: RunCorpus, jsonl: Jsonl) -> Callable[..., dict[str, Any]]:
-    """Run stage `corpus` with `adapt.data` and a document beside it; returns the account of the examples."""
-    own = jsonl(
-        tmp_path / "own.jsonl", [f"{_sentence(n, 9)}. {_sentence(n + 100, 9)}." for n in range(500, 530)]
-    )
+def collect(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Collect:
+    """Run the stage on `adapt.data`, beside a document and a suite; returns the account of the examples."""
+    monkeypatch.chdir(tmp_path)
+    defaults = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    own = {"type": "files", "paths": ["o.txt"], "subset": "own", "language": "ru", "licence": "MIT"}
+    for folder in ("out/sources", "out/sources_supervised", "suite"):
+        Path(folder).mkdir(parents=True)
+    Path("suite/other.jsonl").write_text('{"inputs": "Это вопрос из другой области?"}', encoding="utf-8")
 
     def run(*sources: dict[str, Any], **corpus: Any) -> dict[str, Any]:
         declared = [{"subset": "talk", "language": "ru", "licence": "MIT", **source} for source in sources]
+        values = fitting(defaults | {"corpus": defaults["corpus"] | {"sources": [own]} | corpus})
+        if declared:
+            values["adapt"] |= {"data": declared, "mix": None}
         try:
-            out = run_corpus([own], adapt={"data": declared or None}, language_score=0.0, **corpus)
+            execute(STAGE, parse(values, "params.yaml"))
         finally:
-            assert not list(tmp_path.glob("out/*.partial*"))
-        return dict(json.loads((out / "summary.json").read_text(encoding="utf-8"))["supervised"])
+            assert [path.name for path in Path("out").iterdir() if "partial" in path.name] == []
+        return dict(json.loads(Path("out/supervised/summary.json").read_text(encoding="utf-8")))
 
     return run
 
@@ -169,14 +180,12 @@ def _kept(folder: Path = Path("out/supervised")) -> list[Conversation]:
     return list(conversations.read(folder))
 
 
-def test_without_supervised_files_there_is_nothing_for_adapt(collect: Callable[..., dict[str, Any]]) -> None:
+def test_without_supervised_files_there_is_nothing_for_adapt(collect: Collect) -> None:
     assert collect()["subsets"] == {}
     assert _kept() == []
 
 
-def test_plain_and_packed_files_are_read_in_order(
-    tmp_path: Path, collect: Callable[..., dict[str, Any]]
-) -> None:
+def test_plain_and_packed_files_are_read_in_order(tmp_path: Path, collect: Collect) -> None:
     for part, suffix in enumerate(("", ".gz", ".zst")):
         _jsonl(tmp_path / f"{part}.jsonl{suffix}", [_pair(10 * part + n) for n in range(10)])
     account = collect({"paths": ["?.jsonl*"]})
@@ -191,9 +200,7 @@ def test_plain_and_packed_files_are_read_in_order(
     assert sha256_path(Path("out/supervised")) == before
 
 
-def test_test_items_duplicates_and_personal_data(
-    tmp_path: Path, collect: Callable[..., dict[str, Any]]
-) -> None:
+def test_test_items_duplicates_and_personal_data(tmp_path: Path, collect: Collect) -> None:
     item = "Какой из двух городов стоит на берегу большой северной реки Мокла у самых гор?"
     short = "Где стоит Мокла?"
     tasks = [{"inputs": item}, {"instruction": "Ответь. {question}", "inputs": {"question": short}}]
@@ -223,7 +230,7 @@ def test_test_items_duplicates_and_personal_data(
 
 
 def test_broken_records_are_tolerated_up_to_the_share_and_named(
-    tmp_path: Path, collect: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, collect: Collect, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = [_pair(n) for n in range(18)]
     _jsonl(tmp_path / "talk.jsonl", [*good[:3], '{"instruction": ', *good[3:], _chat("assistant: а")])
@@ -257,7 +264,7 @@ def test_broken_records_are_tolerated_up_to_the_share_and_named(
 )
 def test_files_that_cannot_be_used_end_the_stage_with_one_line(
     tmp_path: Path,
-    collect: Callable[..., dict[str, Any]],
+    collect: Collect,
     records: list[Any],
     source: dict[str, Any],
     said: str,
@@ -269,14 +276,14 @@ def test_files_that_cannot_be_used_end_the_stage_with_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_two_sources_of_one_name_are_refused(tmp_path: Path, collect: Callable[..., dict[str, Any]]) -> None:
+def test_two_sources_of_one_name_are_refused(tmp_path: Path, collect: Collect) -> None:
     _jsonl(tmp_path / "talk.jsonl", [_pair(1)])
     with pytest.raises(UserError, match="two sources of `data` have the subset `talk`"):
         collect({"paths": ["talk.jsonl"]}, {"paths": ["talk.jsonl"]})
 
 
 REAL = {
-    "arith": ("koziev_cc0/qa_arith.jsonl.gz", 19_674, {"instruction": "question", "output": "answer"}),
+    "arith": ("koziev_cc0/qa_arith.jsonl.gz", 1_967, {"instruction": "question", "output": "answer"}),
     "premises": (
         "koziev_cc0/premise_qa.jsonl.gz",
         2_238,
@@ -286,15 +293,17 @@ REAL = {
 }
 
 
-def test_public_data_is_read_without_a_loss(
-    shared_data: Path, collect: Callable[..., dict[str, Any]]
-) -> None:
+def test_public_data_is_read_without_a_loss(shared_data: Path, tmp_path: Path, collect: Collect) -> None:
+    """The arithmetic is so much of a kind that its first tenth will do."""
     sources = [
         {"paths": [str(shared_data / file)], "subset": name, "fields": fields}
         for name, (file, _, fields) in REAL.items()
     ]
+    begun = gzip.decompress((shared_data / REAL["arith"][0]).read_bytes()).splitlines(keepends=True)[:1967]
+    (tmp_path / "arith.jsonl").write_bytes(b"".join(begun))
+    sources[0]["paths"] = ["arith.jsonl"]
     account = collect(*sources)
     assert account["unreadable"]["count"] == 0
-    for name, (_, conversations_read, _) in REAL.items():
-        assert account["subsets"][name]["conversations"] == conversations_read
+    for name, (_, number, _) in REAL.items():
+        assert account["subsets"][name]["conversations"] == number
     assert len(_kept()) == sum(counts["train"] + counts["heldout"] for counts in account["subsets"].values())

@@ -1,1 +1,0 @@
-"""Supervised examples: read, checked and cleaned for `adapt`."""

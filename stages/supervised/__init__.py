@@ -1,0 +1,1 @@
+"""Stage `supervised`: supervised examples read, checked and cleaned for `adapt`."""
