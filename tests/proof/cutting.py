@@ -235,25 +235,16 @@ def recovered_name(source: str, seed: int, rate: float) -> str:
     return f"{source}-recovered-{rate:g}-{seed}"
 
 
-def packed(world: World, source: str, recipe: str, bits: float | None) -> dict[str, Any]:
-    """The model `source` stored by a recipe of `quantize`, its bytes and score. `bits`: the budget of
-    `higgs-dynamic`.
-    """
+def packed(world: World, source: str, recipe: str) -> dict[str, Any]:
+    """The model `source` stored by a recipe of `lowbit`, its bytes and score."""
     from lowbit import quantize_folder
 
-    from stages.common.params.shipping import Candidate
     from stages.measure.size import stored_bytes
-    from stages.quantize.dynamic import plan_for
 
-    plan: Any = recipe
-    if bits is not None:
-        candidate = Candidate(source="adapt", recipe=recipe, bits=bits, alphas="sample")
-        plan = plan_for(candidate, world.model(source), world.out / "tokens", seed=1).plan
-    name = f"{source}-{recipe}{'' if bits is None else f'-{bits:g}'}"
+    name = f"{source}-{recipe}"
     out = world.model(name)
     shutil.rmtree(out, ignore_errors=True)
-    quantize_folder(world.model(source), plan, out, seed=1)
-    recipe = recipe if bits is None else f"{recipe} {bits:g}"
+    quantize_folder(world.model(source), recipe, out, seed=1)
     return {"source": source, "recipe": recipe, "bytes": stored_bytes(out), **scored(world, name)}
 
 

@@ -35,11 +35,7 @@ DENSITY_SEED = 1
 KEPT = (0.99, 0.97, 0.95)  # of the parent's task score
 WIDTHS = (0.1, 0.2, 0.3)  # of those that are packed too
 BLOCK = 16  # HIGGS pads inputs to it, so these widths are multiples of it
-RECIPES: tuple[tuple[str, float | None], ...] = (
-    ("bf16", None),
-    *((f"higgs-{bits}bit", None) for bits in (4, 3, 2)),
-    *(("higgs-dynamic", bits) for bits in (3.5, 3.0, 2.5)),
-)
+RECIPES = ("bf16", "int8", *(f"higgs-{grid}" for grid in ("p2n1024", "p2n256", "p2n88", "p2n64", "p2n16")))
 MASKS = tuple((method, pattern) for pattern in ("unstructured", "2:4") for method in ("magnitude", "wanda"))
 PAGE, BEGIN, END = ROOT / "docs" / "pruning.md", "<!-- pruning:begin -->", "<!-- pruning:end -->"
 
@@ -254,12 +250,12 @@ def _packed(pool: Executor, rates: dict[str, float], recovery_rate: float) -> di
         share: Cut(OURS, DENSITY_SEED, rates[OURS], share, BLOCK).name for share in WIDTHS
     }
     jobs = {
-        f"packed-{share:g}-{recipe}-{bits}": (
+        f"packed-{share:g}-{recipe}": (
             cutting.packed,
-            (cutting.recovered_name(source, DENSITY_SEED, recovery_rate), recipe, bits),
+            (cutting.recovered_name(source, DENSITY_SEED, recovery_rate), recipe),
         )
         for share, source in sources.items()
-        for recipe, bits in RECIPES
+        for recipe in RECIPES
     }
     shares = [share for share in sources for _ in RECIPES]
     rows = cutting.make_all(pool, WORLD, jobs).values()
