@@ -29,7 +29,10 @@ class FineGatesConfig(PeftConfig):
 
     `share`: of the gateable parameters that goes, in `faithful` of each gate vector. `ramp`: share of the
     steps over which the removed share grows from 0. `sigma`: standard deviation of the gates' noise.
-    `faithful` has neither: its share holds from the first step and its noise is fixed.
+    `spread`: how far apart the gates of the least and the best unit begin, where the units have been scored
+    beforehand. `settle`: share of the steps after which the units are picked, so that matrices beside the
+    gates learn what stays; without matrices the gates learn to the end. `faithful` has none of these: its
+    share holds from the first step to the last and its noise is fixed.
 
     `r`: rank of the matrices beside the gates, 0 for none; `lora_alpha` / `r` scales them. `lora_modules`:
     the target modules that have them, by their last name; None for all.
@@ -43,8 +46,10 @@ class FineGatesConfig(PeftConfig):
     modules_to_save: list[str] | None = field(default=None)
     mode: str = field(default="global")
     share: float = field(default=0.3)
-    ramp: float = field(default=0.5)
-    sigma: float = field(default=0.5)
+    ramp: float = field(default=0.2)
+    sigma: float = field(default=0.3)
+    spread: float = field(default=2.0)
+    settle: float = field(default=0.4)
     r: int = field(default=0)
     lora_alpha: float = field(default=1.0)
     lora_modules: list[str] | None = field(default=None)
@@ -64,6 +69,8 @@ class FineGatesConfig(PeftConfig):
             ("share", 0, MOST),
             ("ramp", 0.01, 1),
             ("sigma", 0.01, 10),
+            ("spread", 0, 100),
+            ("settle", self.ramp, 1),
             ("r", 0, math.inf),
             ("lora_alpha", 0, math.inf),
         ):

@@ -124,7 +124,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
         self._drawn[adapter] = column_I, row_O
 
     def fix(self, adapter: str, gates: tuple[Tensor, ...] | None) -> None:
-        """Evaluate with `gates`, shaped as the parameters are; None: with the parameters again."""
+        """Train and evaluate with `gates`, shaped as the parameters are; None: with the parameters again."""
         if gates is None:
             self._fixed.pop(adapter, None)
         else:
@@ -138,7 +138,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
         return self
 
     def _gates(self, adapter: str) -> tuple[Tensor | None, Tensor | None]:
-        if self.training and adapter in self._drawn:
+        if self.training and adapter in self._drawn and adapter not in self._fixed:
             return self._drawn[adapter]
         return self.evaluated(adapter)
 

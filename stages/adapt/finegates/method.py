@@ -17,6 +17,8 @@ from stages.adapt.finegates.config import FineGatesConfig
 from stages.adapt.finegates.model import OWNERS
 from stages.adapt.finegates.objective import Objective
 from stages.adapt.finegates.register import register
+from stages.adapt.prune import scores
+from stages.adapt.prune.method import activations
 from stages.adapt.shrink.budget import Choice, choose
 from stages.adapt.shrink.notes import notes
 from stages.adapt.shrink.slicing import apply_mask, cut, probe, verify
@@ -62,12 +64,12 @@ class FineGates(Adaptation):
         return penalised
 
     def before(self, model: Any, share: float) -> None:  # noqa: ARG002
-        """Tell the gates which step it is. After the last one the model is evaluated as it will be cut; the
-        parameters stay, so that a run that is killed then and resumed picks the same.
+        """Tell the gates which step it is. Once they settle, at the latest after the last step, the model is
+        what will be cut; their parameters stay, so that a run that is killed then and resumed picks the same.
         """
-        step = round(share * self.context.steps)
-        self.model.base_model.set_step(step, self.context.steps)
-        if step == self.context.steps:
+        step, steps = round(share * self.context.steps), self.context.steps
+        self.model.base_model.set_step(step, steps)
+        if self.objective.settles(step, steps) and not self.objective.picked:
             self.objective.show(self._choose().kept)
 
     def rates(self) -> Mapping[str, float]:
@@ -123,6 +125,8 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
         targets(model, block.target_modules)
     # A budget that cannot be met is refused before the training, not after it.
     choose(units, _equal(units), shrink)
+    # Measured before the gates are there.
+    start = scores.wanda(model, units, activations(model, context)) if shrink.calibration_tokens else None
     faithful, named = shrink.mode == "faithful", block.target_modules or []
     config = FineGatesConfig(
         target_modules=named if faithful else sorted({*OWNERS, *named}),
@@ -139,7 +143,10 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
         wrapped = peft.get_peft_model(model, config)
     wrapped.peft_config["default"].base_model_name_or_path = context.name
-    return FineGates(wrapped, context)
+    adaptation = FineGates(wrapped, context)
+    if start is not None:
+        adaptation.objective.begin(start)
+    return adaptation
 
 
 def _shrink(context: AdaptContext) -> ShrinkBlock:

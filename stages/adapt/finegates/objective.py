@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stages.adapt.finegates import faithful
 from stages.adapt.finegates.config import FineGatesConfig
-from stages.adapt.finegates.gates import draw, noise
+from stages.adapt.finegates.gates import draw, noise, ranked
 from stages.adapt.finegates.layer import GateLayer
 from stages.adapt.shrink.units import FFN, GROUPS, PARTS, Kept, Scores, Units
 
@@ -47,6 +47,7 @@ class Objective:
         self, layers: Sequence[GateLayer], adapter: str, config: FineGatesConfig, units: Units | None
     ) -> None:
         self.layers, self.adapter, self.config, self.units = list(layers), adapter, config, units
+        self.picked = False
         if config.mode == "faithful":
             self.sizes = [size for layer in layers for size in (layer.in_features, layer.out_features)]
             return
@@ -66,8 +67,27 @@ class Objective:
         """Parameters that the gates could remove together."""
         return int(self.cost_U.sum())
 
+    @torch.no_grad()
+    def begin(self, scores: Scores) -> None:
+        """Let the gates begin in the order of `scores`: mu from 1 for the least to 1 + spread, still open."""
+        found = [scores.of(part)[at] for at, part in (layer.located for layer in self.layers)]
+        score_U = torch.cat([values.double().cpu() for values in found])
+        mu_U = torch.ones_like(score_U)
+        for budget in self.budgets:
+            own = slice(budget.first, budget.last)
+            mu_U[own] += self.config.spread * ranked(score_U[own], self.cost_U[own].cpu())
+        for layer, values in zip(self.layers, mu_U.float().split(self.sizes), strict=True):
+            layer.gates(self.adapter)[0].copy_(values)
+
+    def settles(self, step: int, steps: int) -> bool:
+        """Whether the units are picked by `step` of `steps`."""
+        beside = self.config.r and self.config.mode != "faithful"
+        return step >= (round(self.config.settle * steps) if beside else steps)
+
     def draw(self, step: int, steps: int) -> None:
-        """Give every layer its training gates of `step` (from 0) of `steps`."""
+        """Give every layer its training gates of `step` (from 0) of `steps`; none once units are picked."""
+        if self.picked:
+            return
         eps_U = noise(sum(self.sizes), self.config.seed, step)
         device = self.layers[0].weight.device
         # Even under autocast the gates are in fp32.
@@ -177,7 +197,10 @@ class Objective:
                 yield layer, (layer.at, part), kind
 
     def show(self, kept: Kept) -> None:
-        """Evaluate as if the units in `kept` were open and the others closed, whatever the parameters are."""
+        """From now on the units in `kept` are open and the others closed, whatever the parameters are, which
+        stay as they are.
+        """
+        self.picked = True
         for layer, gates in self._closed(kept):
             layer.fix(self.adapter, gates)
 

@@ -18,6 +18,7 @@ from stages.common.atomic import write_json
 from stages.common.errors import UserError
 
 if TYPE_CHECKING:
+    from stages.adapt.prune.calibration import Activations
     from stages.common.training.sampler import Batch
 
 KEPT = "kept.json"  # beside the adapter, which fits the cut model only
@@ -69,17 +70,22 @@ def score(model: Any, units: Units, context: AdaptContext) -> Scores:
         return scores.random(units, context.seed)
     if method == "magnitude":
         return scores.magnitude(model, units)
-    activations = calibration.collect(model, _text(context), context.device)
-    return FROM_ACTIVATIONS[method](model, units, activations)
+    return FROM_ACTIVATIONS[method](model, units, activations(model, context))
+
+
+def activations(model: Any, context: AdaptContext) -> Activations:
+    """What `model` shows on the calibration text. Raises `UserError` where the mix names no shards."""
+    return calibration.collect(model, _text(context), context.device)
 
 
 def _text(context: AdaptContext) -> list[Batch]:
-    """The calibration text: windows of the mix that LoRA is trained on afterwards."""
+    """Windows of the mix that is trained on afterwards."""
     block, shrink = context.block, context.block.shrink
     if context.shards is None or not block.replay:
         raise UserError(
-            f"params.yaml: adapt.method `{block.method}` measures activations on the text of "
-            "`adapt.mix`, which names no shards; give it some, or take `magnitude`, which reads no text"
+            f"params.yaml: adapt.shrink.calibration_tokens: `{block.method}` measures activations on the text of "
+            "`adapt.mix`, which names no shards; give it some, or choose what reads no text: `magnitude`, or "
+            "`finegates` without calibration_tokens"
         )
     if shrink is None or shrink.calibration_tokens is None:
         raise UserError(f"params.yaml: method `{block.method}` needs `adapt.shrink.calibration_tokens`")

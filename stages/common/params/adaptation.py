@@ -159,11 +159,12 @@ class AdaptBlock(Block):
             raise ValueError(
                 f"shrink.mode `faithful` is of finegates; `{self.method}` takes global or uniform"
             )
-        for key, used in (
-            ("gate_learning_rate", self.method in GATES),
-            ("calibration_tokens", self.method in CALIBRATED),
-        ):
-            if used and getattr(shrink, key) is None:
+        gates, faithful = self.method in GATES, shrink.mode == "faithful"
+        needs = {"gate_learning_rate": gates, "calibration_tokens": self.method in CALIBRATED}
+        takes = needs | {"calibration_tokens": self.method in CALIBRATED or (gates and not faithful)}
+        for key in needs:
+            if needs[key] and getattr(shrink, key) is None:
                 raise ValueError(f"method `{self.method}` needs `shrink.{key}`")
-            if not used and getattr(shrink, key) is not None:
-                raise ValueError(f"method `{self.method}` does not use `shrink.{key}`; set it to null")
+            if not takes[key] and getattr(shrink, key) is not None:
+                where = f"method `{self.method}`" + (" in mode faithful" if gates else "")
+                raise ValueError(f"{where} does not use `shrink.{key}`; set it to null")

@@ -102,6 +102,15 @@ def test_gates_and_calibration_belong_to_their_methods(method: str) -> None:
     )
 
 
+def test_gates_may_begin_in_the_order_of_calibrated_scores() -> None:
+    shrink = GATED | {"calibration_tokens": 64}
+    found = block("finegates", shrink=shrink).shrink
+    assert found is not None and found.calibration_tokens == 64
+    assert "in mode faithful does not use `shrink.calibration_tokens`" in said(
+        "finegates", shrink=shrink | {"mode": "faithful"}, target_modules=TARGETS
+    )
+
+
 @pytest.mark.parametrize("share", [-0.1, 0.91])
 def test_the_share_has_bounds(share: float) -> None:
     assert "shrink.share" in said("finegates", shrink=GATED | {"share": share})

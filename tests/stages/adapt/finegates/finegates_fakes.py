@@ -16,6 +16,7 @@ def block(
     targets: list[str] | None = None,
     rate: float = 0.1,
     tokens: int = 1024,
+    calibration: int | None = None,
     **changes: Any,
 ) -> AdaptBlock:
     """FineGates with a small budget of steps and multiples of 1."""
@@ -24,6 +25,7 @@ def block(
         "mode": mode,
         "multiples": changes.pop("multiples", {"ffn": 1}),
         "gate_learning_rate": rate,
+        "calibration_tokens": calibration,
         "layers": changes.pop("layers", 0),
     }
     return AdaptBlock(

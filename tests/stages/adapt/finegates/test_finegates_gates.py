@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.adapt.finegates import faithful
-from stages.adapt.finegates.gates import draw, expected_removed, noise, threshold
+from stages.adapt.finegates.gates import draw, expected_removed, noise, ranked, threshold
 
 NUMBERS = st.floats(-5, 5, allow_nan=False, width=32)
 UNITS = st.lists(st.tuples(NUMBERS, st.integers(1, 10_000)), min_size=1, max_size=40)
@@ -39,19 +39,24 @@ def test_a_budget_without_a_threshold_is_an_error(removed: float) -> None:
         threshold(torch.zeros(3), torch.ones(3, dtype=torch.float64), 0.5, removed)
 
 
-def test_the_gradient_passes_the_threshold() -> None:
+def test_the_gradient_is_that_of_the_expected_gates_under_the_budget() -> None:
     torch.manual_seed(0)
     mu, cost, eps = torch.randn(6), torch.tensor([1.0, 2, 3, 4, 5, 6]).double(), torch.zeros(6)
     parameter = mu.clone().requires_grad_()
     weights = torch.randn(6)
     (draw(parameter, cost, 0.7, 8.0, eps) * weights).sum().backward()
+
+    def expected(mu: torch.Tensor) -> float:
+        tau = threshold(mu, cost, 0.7, 8.0)
+        return float((torch.special.ndtr((mu.double() - tau) / 0.7) * weights).sum())
+
     step = 1e-3
     for at in range(6):
         ends = []
         for sign in (1, -1):
             moved = mu.clone()
             moved[at] += sign * step
-            ends.append(float((draw(moved, cost, 0.7, 8.0, eps).double() * weights).sum()))
+            ends.append(expected(moved))
         assert parameter.grad is not None
         assert float(parameter.grad[at]) == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=2e-3)
 
@@ -66,14 +71,22 @@ def test_a_step_along_the_gradient_stays_where_the_budget_holds() -> None:
     assert float(parameter.grad.abs().max()) > 0.1
 
 
-def test_every_gate_within_the_noise_gets_a_gradient() -> None:
+def test_open_and_closed_gates_near_the_threshold_get_a_gradient() -> None:
     parameter = torch.ones(64, requires_grad=True)
     z = draw(parameter, torch.ones(64).double(), 0.5, 64 * 0.3, noise(64, 1, 0))
-    inside = (z > 0) & (z < 1)
+    assert set(z.tolist()) == {0.0, 1.0}
     (z * torch.arange(1.0, 65)).sum().backward()
     assert parameter.grad is not None
-    assert 10 < int(inside.sum()) < 64
-    assert bool((parameter.grad[inside] != 0).all())
+    assert int((parameter.grad.abs() > 1e-3).sum()) > 60
+    far = torch.tensor([1.0, 9.0, 1.0], requires_grad=True)
+    draw(far, torch.ones(3).double(), 0.3, 1.0, noise(3, 1, 0))[1].backward()
+    assert far.grad is not None
+    assert float(far.grad.abs().max()) < 1e-6
+
+
+def test_a_rank_is_the_share_of_parameters_below() -> None:
+    cost = torch.tensor([2.0, 1, 1, 4]).double()
+    assert ranked(torch.tensor([0.3, 0.1, 0.3, 0.9]), cost).tolist() == [0.25, 0.0625, 0.4375, 0.75]
 
 
 def test_the_ends_of_the_budget_are_exact_and_learn_nothing() -> None:
@@ -91,7 +104,7 @@ def test_drawn_gates_close_as_many_parameters_as_the_budget_says() -> None:
     z = draw(mu, cost, 0.5, 6_000.0, noise(20_000, 5, 7))
     assert float((z == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
     assert z.dtype == torch.float32
-    assert 0 <= float(z.min()) <= float(z.max()) <= 1
+    assert set(z.tolist()) == {0.0, 1.0}
 
 
 def test_noise_is_a_function_of_seed_and_step() -> None:

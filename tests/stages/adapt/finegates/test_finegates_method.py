@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from stages.adapt.adaptation import trainable_parameters
 from stages.adapt.finegates.config import FineGatesConfig
 from stages.adapt.finegates.method import FineGates
 from stages.adapt.methods import wrap_of
+from stages.adapt.prune.method import activations
+from stages.adapt.prune.scores import wanda
 from stages.adapt.shrink.units import Units
 from stages.common.checkpoint import load_model, load_tokenizer, save_model
 from stages.common.errors import UserError
@@ -115,10 +118,10 @@ def test_the_budget_is_exact_to_half_a_unit(share: float, mode: str, world: Path
 
 @pytest.mark.parametrize("mode", ["global", "uniform"])
 def test_the_gates_of_a_step_close_the_share_that_it_has(mode: str, world: Path) -> None:
-    """The ramp is half of the steps; which gates close, and so how many, is chance."""
+    """The ramp is a fifth of the steps; which gates close, and so how many, is chance."""
     adaptation = _adapted(world, finegates_fakes.block(share=0.4, mode=mode))
     objective, gateable = adaptation.objective, adaptation.units.gateable
-    for done, asked in ((0.0, 0.0), (0.25, 0.2), (0.5, 0.4), (0.9, 0.4)):
+    for done, asked in ((0.0, 0.0), (0.1, 0.2), (0.2, 0.4), (0.9, 0.4)):
         found = []
         for step in range(20):
             objective.draw(round(done * 10**6) + step, 10**6)
@@ -228,6 +231,62 @@ def test_after_the_last_step_the_cut_is_evaluated(mode: str, world: Path) -> Non
     assert not torch.equal(fakes.logits(adaptation.model), shown)
 
 
+def _mu(adaptation: FineGates) -> torch.Tensor:
+    return torch.cat([layer.gates("default")[0].detach().clone() for layer in adaptation.objective.layers])
+
+
+def test_beside_matrices_the_gates_settle_early(world: Path) -> None:
+    """At .4 of the steps the units are picked: what is trained from then on is what will be cut."""
+    given = finegates_fakes.block(rank=2, targets=["q_proj", "down_proj"])
+    adaptation = _adapted(world, given)
+    steps, seen = adaptation.context.steps, []
+    before = adaptation.before
+
+    def watched(model: Any, share: float) -> None:
+        before(model, share)
+        beside = [value for name, value in model.named_parameters() if "finegates_B" in name]
+        seen.append((_mu(adaptation), torch.cat([value.detach().flatten().clone() for value in beside])))
+
+    adaptation.before = watched  # type: ignore[method-assign]
+    fakes.fit(world, adaptation, given)
+    settled = round(0.4 * steps)
+    for (_, matrices), (_, next_matrices) in pairwise(seen[2:]):
+        assert not torch.equal(matrices, next_matrices)
+    assert not torch.equal(seen[settled - 1][0], seen[settled][0])
+    assert all(torch.equal(mu, seen[settled][0]) for mu, _ in seen[settled:])
+    assert all(_gates_of(layer) <= {0.0, 1.0} for layer in adaptation.objective.layers)
+    adaptation.model.train()
+    trained = fakes.logits(adaptation.model)
+    torch.testing.assert_close(fakes.logits(adaptation.finish().model), trained, rtol=0, atol=1e-5)
+
+
+def _gates_of(layer: Any) -> set[float]:
+    return set(layer._gates("default")[0].tolist())
+
+
+def test_without_matrices_the_gates_learn_to_the_end(world: Path) -> None:
+    adaptation = _adapted(world, finegates_fakes.block())
+    steps = adaptation.context.steps
+    assert not adaptation.objective.settles(steps - 1, steps)
+    assert adaptation.objective.settles(steps, steps)
+
+
+@pytest.mark.parametrize("mode", ["global", "uniform"])
+def test_gates_begin_in_the_order_of_calibrated_scores(mode: str, world: Path) -> None:
+    """They are still open, so that a fresh model is the base; the least unit of a budget begins near 1."""
+    adaptation = _adapted(world, finegates_fakes.block(mode=mode, calibration=512))
+    units, model = adaptation.units, load_model(world / "base")
+    context = fakes.context(world, finegates_fakes.block(calibration=512))
+    wanted = wanda(model, units, activations(model, context))
+    found = adaptation.objective.scores()
+    for at in range(len(units.layers)):
+        assert torch.equal(found.ffn[at].argsort(stable=True), wanted.ffn[at].argsort(stable=True))
+    mu = _mu(adaptation)
+    assert 1 < float(mu.min()) < 1.1
+    assert 2.5 < float(mu.max()) < 3
+    assert torch.equal(fakes.logits(adaptation.model.eval()), fakes.logits(model.eval()))
+
+
 class KilledError(Exception):
     """Stands for a kill between two steps."""
 
@@ -303,7 +362,7 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step(world: Path, tmp_path: 
 def test_gates_have_a_rate_of_their_own(world: Path) -> None:
     moved = []
     for rate in (0.02, 0.04):
-        given = finegates_fakes.block(rate=rate, rank=2, targets=["q_proj"], tokens=64 * 3)
+        given = finegates_fakes.block(rate=rate, rank=2, targets=["q_proj"], tokens=64 * 6)
         adaptation = _adapted(world, given)
         start = {name: value.detach().clone() for name, value in adaptation.model.named_parameters()}
         fakes.fit(world, adaptation, given)
