@@ -36,6 +36,7 @@ METHODS = {
     "magnitude": ("magnitude", "global"),
     "random": ("random", "global"),
 }
+CALIBRATED = ("finegates", "wanda", "minitron", "wanda uniform", "minitron uniform")
 # How scores of different layers and parts are compared: a layer's scores of one part, and what a unit costs.
 AS_IT_IS = "as it is"
 SCALES: dict[str, Callable[[Any, int], Any]] = {
@@ -180,7 +181,7 @@ def _params(world: World, cut: Cut) -> dict[str, Any]:
             "mode": mode,
             "multiples": {"ffn": cut.multiple, "groups": 1},
             "gate_learning_rate": GATE_RATE if method == "finegates" else None,
-            "calibration_tokens": CALIBRATION_TOKENS if method in ("wanda", "minitron") else None,
+            "calibration_tokens": CALIBRATION_TOKENS if cut.method in CALIBRATED else None,
         }
         params["gate"]["against_anchor"] = {"pretrain": [{"metric": "bpc_ru", "margin": 1, "relative": True}]}
     return params
