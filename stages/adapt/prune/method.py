@@ -83,9 +83,9 @@ def _text(context: AdaptContext) -> list[Batch]:
     block, shrink = context.block, context.block.shrink
     if context.shards is None or not block.replay:
         raise UserError(
-            f"params.yaml: adapt.shrink.calibration_tokens: `{block.method}` measures activations on the text "
-            "of `adapt.mix`, which names no shards; give it some, or choose what reads no text: `magnitude`, or "
-            "`finegates` without calibration_tokens"
+            f"params.yaml: adapt.shrink.calibration_tokens: `{block.method}` measures activations on the "
+            "text of `adapt.mix`, which names no shards; give it some, or choose what reads no text: "
+            "`magnitude`, or `finegates` without calibration_tokens"
         )
     if shrink is None or shrink.calibration_tokens is None:
         raise UserError(f"params.yaml: method `{block.method}` needs `adapt.shrink.calibration_tokens`")
