@@ -27,23 +27,25 @@ SEEDS = {0.1: (1, 2, 3), 0.2: (1, 2, 3), 0.3: (1, 2, 3, 4, 5), 0.4: (1, 2, 3), 0
 VARIANT_SEEDS = (1, 2, 3)
 SIDE_BY_SIDE = 2  # processes of one thread each
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-DEFAULTS = {"gate_learning_rate": 0.02, "sigma": 0.5, "ramp": 0.5}
+CALIBRATION_TOKENS = 16_384
+DEFAULTS = {"gate_learning_rate": 0.02, "sigma": 0.3, "ramp": 0.2}
 # What else there is at 30 %: changes of the block.
 VARIANTS: dict[str, dict[str, Any]] = {
     "uniform": {"mode": "uniform"},
     "faithful": {"mode": "faithful", "target_modules": LINEAR},
     "rank 8 beside": {"rank": 8, "alpha": 16.0, "target_modules": LINEAR},
 }
-# One seed that is not compared; each dial down and up.
+# One seed that is not compared; each dial down and up, and without calibration.
 TUNING_SEED = 0
-TRIALS: dict[str, dict[str, float]] = {
+TRIALS: dict[str, dict[str, Any]] = {
     "as it is": {},
+    "all gates begin alike": {"calibration_tokens": None},
     "gate_learning_rate 0.01": {"gate_learning_rate": 0.01},
     "gate_learning_rate 0.04": {"gate_learning_rate": 0.04},
-    "sigma 0.25": {"sigma": 0.25},
-    "sigma 1": {"sigma": 1.0},
-    "ramp 0.25": {"ramp": 0.25},
-    "ramp 0.75": {"ramp": 0.75},
+    "sigma 0.15": {"sigma": 0.15},
+    "sigma 0.6": {"sigma": 0.6},
+    "ramp 0.1": {"ramp": 0.1},
+    "ramp 0.5": {"ramp": 0.5},
 }
 PAGE, BEGIN, END = ROOT / "docs" / "finegates.md", "<!-- finegates:begin -->", "<!-- finegates:end -->"
 
@@ -126,7 +128,7 @@ def _settings() -> dict[str, Any]:
     return {"mix": block["mix"], "training": block["training"]}
 
 
-def _adaptation(share: float, seed: int, dials: dict[str, float] | None = None, **changes: Any) -> Any:
+def _adaptation(share: float, seed: int, dials: dict[str, Any] | None = None, **changes: Any) -> Any:
     """The parent with gates (or, with another `method`, whatever that is), ready to be trained."""
     import torch
 
@@ -137,9 +139,11 @@ def _adaptation(share: float, seed: int, dials: dict[str, float] | None = None, 
     from stages.common.training.optimiser import steps_of
     from stages.common.training.shards import Shards
 
-    dials, method = {**DEFAULTS, **(dials or {})}, changes.pop("method", "finegates")
-    mode = changes.pop("mode", "global")
-    shrink = {"share": share, "mode": mode, "gate_learning_rate": dials["gate_learning_rate"]}
+    method, mode = changes.pop("method", "finegates"), changes.pop("mode", "global")
+    calibrated = {} if mode == "faithful" else {"calibration_tokens": CALIBRATION_TOKENS}
+    dials = {**DEFAULTS, **calibrated, **(dials or {})}
+    used = {key: value for key, value in dials.items() if key in ("gate_learning_rate", *calibrated)}
+    shrink = {"share": share, "mode": mode, **used}
     if method == "finegates":
         changes["shrink"] = shrink
     block = AdaptBlock(method=method, **_settings(), **changes)
