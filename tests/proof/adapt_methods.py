@@ -29,7 +29,7 @@ CLAIM = "adapt_methods"
 WORLD = World(CLAIM, tokens=60_000)
 REFERENCE = "lora"
 RANK, ALPHA = 8, 16.0
-SHARE, GATE_RATE = 0.3, 0.02
+SHARE = 0.3
 TUNING_SEED, SEEDS = 0, (1, 2, 3)
 PAIRS, TIMED_ROWS = 40, 4
 MEMORY_STEPS, MEMORY_ROWS = 4, 32
@@ -130,7 +130,8 @@ def _params(world: World, name: str, rate: float, seed: int, rows: int | None = 
         adapt["shrink"] = {
             "share": SHARE,
             "mode": "global",
-            "gate_learning_rate": rate if row.gates_alone else GATE_RATE,
+            "gate_learning_rate": rate if row.gates_alone else cutting.GATE_RATE,
+            "calibration_tokens": cutting.CALIBRATION_TOKENS,
         }
         params["gate"]["against_anchor"] = {"pretrain": [{"metric": "bpc_ru", "margin": 1, "relative": True}]}
     return parse(params, str(world.folder / "params.yaml"))

@@ -51,7 +51,9 @@ def measure() -> None:
         references = _references(pool)
         recovery = _recovery(pool, whole, rates)
         again = recovery["methods"][OURS]["learning_rate"]
-        density = _density(pool, whole, rates[OURS], again)
+        uncut = _uncut(pool, rates[UNCUT], again)
+        _beside_uncut(recovery, uncut)
+        density = _density(pool, {"parent": whole, "uncut": uncut[DENSITY_SEED]}, rates[OURS], again)
         packed = _packed(pool, rates, again)
     found = {
         "parent": whole,
@@ -203,8 +205,33 @@ def _recover(source: str, seed: int, rate: float) -> tuple[Any, tuple[Any, ...]]
     return cutting.recovered, (source, seed, RECOVERY_TOKENS, rate)
 
 
-def _density(pool: Executor, whole: dict[str, Any], rate: float, recovery_rate: float) -> dict[str, Any]:
-    """FineGates and recovery at every share, and the narrowest model that keeps so much of the task score."""
+def _uncut(pool: Executor, rate: float, recovery_rate: float) -> dict[int, Any]:
+    """The parent adapted and distilled like the cut models, by seed: what the training does without a cut."""
+    jobs = {
+        f"recovered-whole-{seed}": _recover(Cut(UNCUT, seed, rate).name, seed, recovery_rate)
+        for seed in RECOVERY_SEEDS
+    }
+    return dict(zip(RECOVERY_SEEDS, cutting.make_all(pool, WORLD, jobs).values(), strict=True))
+
+
+def _beside_uncut(recovery: dict[str, Any], uncut: dict[int, Any]) -> None:
+    """Add the uncut model and how far every recovered one is above it, seed by seed."""
+    recovery["uncut"] = {key: interval([row[key] for row in uncut.values()]) for key in METRICS}
+    for method in recovery["methods"].values():
+        method["relative_rise_over_uncut"] = {
+            key: interval(
+                [one / row[key] - 1 for one, row in zip(method[key]["values"], uncut.values(), strict=True)]
+            )
+            for key in ("bpc_ru", "bpc_en")
+        }
+
+
+def _density(
+    pool: Executor, wholes: dict[str, dict[str, Any]], rate: float, recovery_rate: float
+) -> dict[str, Any]:
+    """FineGates and recovery at every share, and the narrowest model that keeps so much of the task score of
+    each of `wholes`.
+    """
     cuts = {share: Cut(OURS, DENSITY_SEED, rate, share, BLOCK) for share in SHARES}
     runs = _adapt_all(pool, list(cuts.values()))
     rows = cutting.make_all(
@@ -227,7 +254,11 @@ def _density(pool: Executor, whole: dict[str, Any], rate: float, recovery_rate: 
     return {
         "seed": DENSITY_SEED,
         "curve": curve,
-        "keeps": {f"{kept:g}": _keeps(curve, kept * whole["tasks_ru"]) for kept in KEPT},
+        "uncut": {key: wholes["uncut"][key] for key in METRICS},
+        "keeps": {
+            name: {f"{kept:g}": _keeps(curve, kept * whole["tasks_ru"]) for kept in KEPT}
+            for name, whole in wholes.items()
+        },
     }
 
 
@@ -243,10 +274,7 @@ def _keeps(curve: list[dict[str, Any]], least: float) -> float | None:
 
 def _packed(pool: Executor, rates: dict[str, float], recovery_rate: float) -> dict[str, Any]:
     """Every width under every recipe, and the best of each kind within the same bytes."""
-    whole = Cut(UNCUT, DENSITY_SEED, rates[UNCUT]).name
-    recover = {"recovered-whole": _recover(whole, DENSITY_SEED, recovery_rate)}
-    cutting.make_all(pool, WORLD, recover)
-    sources = {0.0: whole} | {
+    sources = {0.0: Cut(UNCUT, DENSITY_SEED, rates[UNCUT]).name} | {
         share: Cut(OURS, DENSITY_SEED, rates[OURS], share, BLOCK).name for share in WIDTHS
     }
     jobs = {

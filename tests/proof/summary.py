@@ -330,16 +330,23 @@ def _pruning(found: dict[str, Any]) -> str:
         for name, row in found["compared"]["0.3"].items()
         if "ours_minus_this" in row
     )
-    rise = found["recovery"]["methods"]["finegates"]["relative_rise_over_parent"]
+    ours = found["recovery"]["methods"]["finegates"]
+
+    def risen(over: str) -> str:
+        rise = ours[f"relative_rise_over_{over}"]
+        return ", ".join(
+            f"{language} {rise[key]['mean']:+.1%} (up to {rise[key]['high']:+.1%})"
+            for key, language in (("bpc_ru", "Russian"), ("bpc_en", "English"))
+        )
+
     kept = ", ".join(
         f"{float(kept):.0%} up to {share:.1%} removed" if share is not None else f"{float(kept):.0%} nowhere"
-        for kept, share in found["density"]["keeps"].items()
+        for kept, share in found["density"]["keeps"]["uncut"].items()
     )
     return (
         f"Russian bits per character after the cut and equal training. {'; '.join(told)}.<br>FineGates minus "
-        f"the others at 30 %: {leads}<br>Recovered at 30 %, against the parent: Russian "
-        f"{rise['bpc_ru']['mean']:+.1%} (up to {rise['bpc_ru']['high']:+.1%}), English "
-        f"{rise['bpc_en']['mean']:+.1%} (up to {rise['bpc_en']['high']:+.1%}); task score kept: {kept}"
+        f"the others at 30 %: {leads}<br>Recovered at 30 %, against the parent: {risen('parent')}; against "
+        f"the uncut model trained alike: {risen('uncut')}; of whose task score is kept: {kept}"
     )
 
 
