@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 PAIRS, STEPS, WARMUP = 30, 4, 3
+LEARNING = 0.3  # of the steps
 THREADS = 1  # a busy neighbour spoils one thread's ratio less than that of two
 ROUNDS = 2000
 LAYERS = ["o_proj", "down_proj"]
@@ -22,7 +23,7 @@ def times(adaptation: Callable[..., Any], batches: Callable[[Any], Any]) -> dict
     """Milliseconds a step, and the ratio of every kind to rank-8 LoRA on `o_proj` and `down_proj`.
 
     A pair is STEPS steps of each kind, in an order that is reversed from pair to pair. The gates are past
-    their ramp, so that every step draws and solves for the threshold.
+    their ramp and have not settled, so that every step draws and solves for the threshold.
     """
     import numpy as np
     import torch
@@ -69,11 +70,11 @@ def _stepper(adaptation: Any, batches: Callable[[Any], Any]) -> Callable[[], Non
     loss, sampler = adaptation.loss(cross_entropy), batches(adaptation)
     optimiser = make_optimiser(model, context.block.training, adaptation.rates())
     parameters = list(named_trainable(model).values())
-    number = round(0.6 * context.steps)
+    number = 0
 
     def step() -> None:
         nonlocal number
-        adaptation.before(model, number / context.steps)
+        adaptation.before(model, LEARNING)
         loss(model, sampler.batch(number)).backward()
         torch.nn.utils.clip_grad_norm_(parameters, context.block.training.clip)
         optimiser.step()
