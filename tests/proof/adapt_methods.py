@@ -8,14 +8,16 @@ with one of LoRA of rank 8 on the same layers; memory is that of a process of it
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from math import fsum
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -32,6 +34,7 @@ RANK, ALPHA = 8, 16.0
 SHARE = 0.3
 TUNING_SEED, SEEDS = 0, (1, 2, 3)
 PAIRS, TIMED_ROWS = 40, 4
+LEARNING = 0.3  # share of the steps at which gates are drawn and have not settled
 MEMORY_STEPS, MEMORY_ROWS = 4, 32
 METRICS = ("bpc_ru", "bpc_en", "tasks_ru")
 PAGE, BEGIN, END = ROOT / "docs" / "adapt.md", "<!-- methods:begin -->", "<!-- methods:end -->"
@@ -257,7 +260,7 @@ def timed(world: World, name: str, rate: float) -> dict[str, float]:
     for number in range(PAIRS + 4):
         # Half of the training: gates have their full noise and budget by then. Who begins takes turns.
         order = (ours, reference) if number % 2 else (reference, ours)
-        taken = {id(stepper): stepper.step(0.5) for stepper in order}
+        taken = {id(stepper): stepper.step(LEARNING) for stepper in order}
         pairs.append((taken[id(ours)], taken[id(reference)]))
     pairs = pairs[4:]
     ratios = sorted(mine / other for mine, other in pairs)
@@ -271,13 +274,25 @@ def timed(world: World, name: str, rate: float) -> dict[str, float]:
 
 
 def weighed(world: World, name: str, rate: float) -> dict[str, float]:
-    """Peak resident MiB of this process, and by how much the training steps raised it."""
+    """Peak resident MiB of this process in the training steps, and how far that is above what it held before
+    them. Linux only: the kernel's mark is set back, else the peak of loading would hide that of the steps.
+    """
     stepper = _Stepper(world, name, rate, MEMORY_ROWS)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    held = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     for _ in range(MEMORY_STEPS):
-        stepper.step(0.5)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"peak_mib": after / 1024, "rise_mib": (after - before) / 1024}
+        stepper.step(LEARNING)
+    peak = _resident("VmHWM")
+    return {"peak_mib": peak, "rise_mib": peak - held}
+
+
+def _resident(key: str) -> float:
+    """A line of /proc/self/status in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    [found] = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
+    return int(found) / 1024
 
 
 HEAD = (
