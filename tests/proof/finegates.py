@@ -8,7 +8,6 @@ of the bootstrap over pairs.
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from tests.proof.common import ROOT, SCRATCH, piece, replace_between, run, works
 from tests.proof.finegates_shapes import shapes
 from tests.proof.finegates_tables import tables
 from tests.proof.finegates_time import times
+from tests.proof.pruning import interval
 
 CLAIM = "finegates"
 TUNED_AT = 0.3
@@ -246,16 +246,6 @@ def _fresh() -> dict[str, Any]:
     return found
 
 
-def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean and Student's 95 % interval."""
-    from scipy.stats import t
-
-    count, mean = len(values), math.fsum(values) / len(values)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    half = float(t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
-
-
 def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over the seeds; of removed shares the least and the greatest."""
 
@@ -270,11 +260,5 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "after_rounding": ends(lambda row: row["removed"]["after_rounding"]),
         "parameters_after": ends(lambda row: row["removed"]["parameters_after"]),
         "neurons": [row["neurons"] for row in rows],
-        "bpc": {
-            language: {
-                **interval([row["bpc"][language] for row in rows]),
-                "values": [row["bpc"][language] for row in rows],
-            }
-            for language in ("ru", "en")
-        },
+        "bpc": {language: interval([row["bpc"][language] for row in rows]) for language in ("ru", "en")},
     }
