@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.proof.cutting import AS_IT_IS
+
 METRICS = {"bpc_ru": "bits/char ru", "bpc_en": "bits/char en", "tasks_ru": "tasks ru"}
+LANGUAGES = {"bpc_ru": "ru", "bpc_en": "en"}
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -37,7 +40,8 @@ def _compared(found: dict[str, Any]) -> str:
     parent = found["parent"]
     said = ", ".join(f"{title} {parent[key]:.4f}" for key, title in METRICS.items())
     tuning, tokens = found["tuning"], found["tokens"]["adaptation"]
-    chosen = ", ".join(f"{method} {rate:g}" for method, rate in tuning["chosen"].items())
+    rates = sorted(tuning["chosen"].items(), key=lambda item: -item[1])
+    chosen = ", ".join(f"{method} {rate:g}" for method, rate in rates)
     return (
         f"After {tokens:,} tokens, mean and 95 % interval over the seeds of the adaptation (the parent "
         f"without any: {said}). `lora` is the parent adapted without a cut. Learning rates, chosen at "
@@ -46,18 +50,25 @@ def _compared(found: dict[str, Any]) -> str:
 
 
 def _untrained(found: dict[str, Any]) -> str:
-    rows = []
-    for row in found["without_training"].values():
-        cut = "pattern" not in row
-        what = f"{row['method']}, units {row['scale']}" if cut else f"{row['method']}, {row['pattern']}"
-        asked = f"{row['share']:.0%}" if cut else ""
-        share = row["after_rounding"] if cut else row["zeroed"]
-        rows.append((what, asked, f"{share:.1%}", *(f"{row[key]:.4f}" for key in METRICS)))
+    masks = [
+        (row["method"], row["pattern"], f"{row['zeroed']:.1%}", *(f"{row[key]:.4f}" for key in METRICS))
+        for row in found["without_training"].values()
+        if "pattern" in row
+    ]
+    cuts = [row for row in found["without_training"].values() if "scale" in row]
+    columns = list(dict.fromkeys((row["share"], row["scale"]) for row in cuts))
+    columns.sort(key=lambda column: (column[1] != AS_IT_IS, column))
+    bits = {(row["method"], row["share"], row["scale"]): f"{row['bpc_ru']:.4f}" for row in cuts}
+    units = [
+        (method, *(bits.get((method, *column), "") for column in columns))
+        for method in dict.fromkeys(row["method"] for row in cuts)
+    ]
     return (
-        "Without any training. `units` are cut, their scores compared over layers and parts on the scale "
-        "that is named; the methods of `adapt` compare them as they are. Masks of single weights "
-        "(unstructured, 2:4) make no smaller model here:\n\n"
-        + _table(("what", "asked", "removed", *METRICS.values()), rows)
+        "Without any training, Russian bits per character. Units are cut, their scores compared over layers "
+        "and parts on the scale that is named; the methods of `adapt` compare them as they are:\n\n"
+        + _table(("method", *(f"{share:.0%}, {scale}" for share, scale in columns)), units)
+        + "\n\nMasks of single weights, without any training either, make no smaller model here:\n\n"
+        + _table(("method", "pattern", "zeroed", *METRICS.values()), masks)
     )
 
 
@@ -68,15 +79,17 @@ def _recovery(found: dict[str, Any]) -> str:
         parent, uncut = row["relative_rise_over_parent"], row["relative_rise_over_uncut"]
         told = [
             f"{_spread(parent[key], '+', '.1%')}{'' if row['within'][key] else ' (not within 3 %)'}"
-            for key in parent
+            for key in LANGUAGES
         ]
-        told += [_spread(uncut[key], "+", ".1%") for key in uncut]
+        told += [_spread(uncut[key], "+", ".1%") for key in LANGUAGES]
         rows.append((method, *(_spread(row[key]) for key in METRICS), *told))
     lead = recovery["ours_minus_rival"]
     blank = ("",) * 4
     rows.append(("difference", *(_spread(lead[key], "+") for key in METRICS), *blank))
     rows.append(("uncut, trained alike", *(_spread(recovery["uncut"][key]) for key in METRICS), *blank))
-    over = [f"{language} over the {whole}" for whole in ("parent's", "uncut's") for language in ("ru", "en")]
+    over = [
+        f"{language} over the {whole}" for whole in ("parent's", "uncut's") for language in LANGUAGES.values()
+    ]
     return (
         f"The 30 % models after recovery by distillation from the parent on {found['tokens']['recovery']:,} "
         f"tokens, {len(lead['bpc_ru']['values'])} seeds. The parent never saw the form of the tasks, which "
@@ -111,37 +124,30 @@ def _keeps(shares: dict[str, float | None]) -> str:
     return ", ".join(
         f"{float(kept):.0%} is kept "
         + ("at none of these widths" if share is None else f"up to {share:.1%} removed")
-        for kept, share in shares.items()
+        for kept, share in sorted(shares.items(), reverse=True)
     )
 
 
 def _packed(found: dict[str, Any]) -> str:
-    packed = found["packed"]
-    points = [
-        (
-            f"{point['share']:.0%}",
-            point["recipe"],
-            f"{point['bytes']:,}",
-            *(f"{point[key]:.4f}" for key in METRICS),
-        )
-        for point in sorted(packed["points"], key=lambda point: point["bytes"])
-    ]
-    best = [
-        (
-            f"{row['bytes']:,}",
-            *(
-                f"{row['best'][kind]['bpc_ru']:.4f}" if kind in row["best"] else ""
-                for kind in ("width alone", "bits alone", "both")
-            ),
-            row["winner"],
-        )
-        for row in packed["best_within"]
-    ]
+    def told(row: dict[str, Any], kind: str) -> str:
+        point = row["best"].get(kind)
+        if point is None:
+            return ""
+        cut = f"cut {point['share']:.0%}" if point["share"] else ""
+        recipe = "" if point["recipe"] == "bf16" else point["recipe"]
+        return f"{point['bpc_ru']:.4f} ({', '.join(part for part in (cut, recipe) if part)})"
+
+    kinds = ("width alone", "bits alone", "both")
+    rows: list[tuple[str, ...]] = []
+    for row in found["packed"]["best_within"]:
+        bits = tuple(told(row, kind) for kind in kinds)
+        if not rows or rows[-1][1:-1] != bits:
+            rows.append((f"{row['bytes']:,}", *bits, row["winner"]))
+    whole = max(point["bytes"] for point in found["packed"]["points"])
     return (
-        "Gates and HIGGS, all models recovered, stored bytes of all weights:\n\n"
-        + _table(("cut", "recipe", "bytes", *METRICS.values()), points)
-        + "\n\nThe fewest Russian bits per character within the same bytes:\n\n"
-        + _table(("bytes", "width alone", "bits alone", "both", "best"), best)
+        f"Gates and HIGGS, all models recovered: the fewest Russian bits per character within so many stored "
+        f"bytes of all weights (uncut in bf16: {whole:,}; each point is in docs/results/pruning.json):\n\n"
+        + _table(("bytes", *kinds, "best"), rows)
     )
 
 
