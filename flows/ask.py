@@ -44,9 +44,9 @@ def candidates() -> list[str]:
 def answer(folder: Path, prompt: str, max_tokens: int, threads: int, adapter: Path | None = None) -> str:
     """What the model of `folder` writes after `prompt`: at most `max_tokens` tokens, greedy, no special ones.
 
-    `adapter` is switched on, where one is given. A model with a chat template gets the prompt as a user's
-    message. Raises `UserError` when the prompt is empty or too long, the checkpoint cannot be read, or the
-    adapter belongs to another one.
+    `adapter` is switched on, where one is given, and asked by the chat template that it was trained with. A
+    model with a chat template gets the prompt as a user's message. Raises `UserError` when the prompt is
+    empty or too long, the checkpoint cannot be read, or the adapter belongs to another one.
     """
     if not prompt.strip():
         raise UserError("ask: the prompt is empty")
@@ -58,9 +58,10 @@ def answer(folder: Path, prompt: str, max_tokens: int, threads: int, adapter: Pa
     tokenizer: Any = load_tokenizer(folder)
     model: Any = load_model(folder)
     if adapter is not None:
-        from stages.adapt import adapters
+        from stages.adapt import adapters, chat
 
-        model = adapters.load(model, adapter, folder)
+        base, model = model, adapters.load(model, adapter, folder)
+        chat.use(adapter, tokenizer, base)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     if tokenizer.chat_template:
         messages = [{"role": "user", "content": prompt}]

@@ -16,6 +16,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     """Train by the declared method, save the adapter in `adapter/`, merge or cut, write the checkpoint."""
     import torch
 
+    from stages.adapt import chat
     from stages.adapt.adaptation import AdaptContext, trainable_parameters
     from stages.adapt.methods import wrap_of
     from stages.adapt.supervised.data import data_of
@@ -52,8 +53,9 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
     )
     adaptation.model.cpu()
     adaptation.save_adapter(out / "adapter")
+    data.save_chat(out / "adapter", session.tokenizer)
     finished = adaptation.finish()
-    data.close(finished.model)
+    chat.stop_at(finished.model, data.closing)
     save_model(finished.model, session.tokenizer, out)
     if block.cuts:
         _check_reloaded(finished.model, out)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.adapt import chat
 from stages.adapt.supervised.batches import answer_losses, blend
 from stages.adapt.supervised.examples import load
 
@@ -33,12 +34,10 @@ class Data:
         """The lineage of a run on the shards alone, with the licences of the examples added."""
         return {**shards, "data": dict(sorted({**shards["data"], **self.licences}.items()))}
 
-    def close(self, model: Any) -> None:
-        """Let `generate` stop where an answer ends: base models know their end-of-text token alone."""
-        known = model.generation_config.eos_token_id
-        stops = {known} if isinstance(known, int) else set(known or ())
-        if not stops.issuperset(self.closing):
-            model.generation_config.eos_token_id = sorted(stops | set(self.closing))
+    def save_chat(self, adapter: Path, tokenizer: Any) -> None:
+        """Write beside the adapter how it is asked, where it was trained on conversations."""
+        if self.closing:
+            chat.save(adapter, tokenizer, self.closing)
 
 
 def data_of(block: AdaptBlock, session: Session, inputs: Mapping[str, Path]) -> Data:

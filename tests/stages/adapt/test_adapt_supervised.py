@@ -10,13 +10,14 @@ import pytest
 import yaml
 from training_fakes import make_shards, settings, tiny_model
 
+from stages.adapt import chat
 from stages.adapt.stage import STAGE
-from stages.adapt.supervised.data import Data
 from stages.adapt.supervised.render import PLAIN
 from stages.common import manifest
 from stages.common.atomic import read_json, write_json
-from stages.common.checkpoint import digest, load_tokenizer, save_model
+from stages.common.checkpoint import digest, load_model, load_tokenizer, save_model, tokenizer_sha256
 from stages.common.conversations import FILE, Conversation, Message
+from stages.common.errors import UserError
 from stages.common.params import Params, parse
 from stages.common.stage import execute
 from stages.common.training.loop import train
@@ -106,12 +107,9 @@ def test_the_manifest_counts_the_examples_and_names_their_licence(finished: Path
 
 
 def test_the_checkpoint_is_asked_as_it_was_trained(finished: Path) -> None:
-    from flows.ask import answer
-
     assert load_tokenizer(finished / "out/adapt").chat_template == PLAIN
     assert load_tokenizer(finished / "out/pretrain").chat_template is None
-    said = {beast: answer(finished / "out/adapt", f"{beast} 5?", 24, 1) for beast in BEASTS}
-    assert sum(said[beast] == does for beast, does in BEASTS.items()) == 4, said
+    assert _answers(finished / "out/adapt") == BEASTS
 
 
 def test_a_killed_run_ends_with_the_same_bytes(
@@ -145,11 +143,64 @@ def test_replay_is_trained_on_beside_the_examples(project: Path, root: Path) -> 
     assert about["lineage"]["data"] == {"older": ["CC0-1.0"], "talk": ["MIT"], "texts": ["CC0-1.0"]}
 
 
+def _answers(folder: Path, adapter: Path | None = None) -> dict[str, str]:
+    from flows.ask import answer
+
+    return {beast: answer(folder, f"{beast} 5?", 24, 1, adapter) for beast in BEASTS}
+
+
+def test_an_adapter_is_asked_as_it_was_trained(finished: Path) -> None:
+    answers = _answers(finished / "out/pretrain", finished / "out/adapt/adapter")
+    assert answers == _answers(finished / "out/adapt") == BEASTS
+
+
+def test_an_adapter_knows_its_own_template_and_where_an_answer_ends(
+    ready: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base knows the template and the closing token, but not that an answer ends with it."""
+    for name in ("supervised", "tokens"):
+        shutil.copytree(ready / "out" / name, tmp_path / "out" / name)
+    about = read_json(tmp_path / "out/tokens/shards.json")
+    tokenizer: Any = load_tokenizer(ready / "out/pretrain")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '<end>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    model: Any = load_model(ready / "out/pretrain")
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    # Turned round, the row of a token that other answers end with is one that is easily told.
+    model.get_input_embeddings().weight.data[-1] = -model.get_input_embeddings().weight.data[0]
+    save_model(model, tokenizer, tmp_path / "out/pretrain")
+    shutil.copy(ready / "out/pretrain" / manifest.CHECKPOINT_MANIFEST, tmp_path / "out/pretrain")
+    tokenizer.save_pretrained(tmp_path / "out/tokens/tokenizer")
+    known = {
+        "vocab_size": len(tokenizer),
+        "tokenizer_sha256": tokenizer_sha256(tmp_path / "out/tokens/tokenizer"),
+    }
+    write_json(tmp_path / "out/tokens/shards.json", about | known)
+    monkeypatch.chdir(tmp_path)
+    execute(STAGE, _params(root))
+    assert manifest.read(tmp_path / "out/adapt")["notes"]["supervised"]["closing_tokens"] == ["<end>"]
+    adapter = tmp_path / "out/adapt/adapter"
+    assert _answers(tmp_path / "out/pretrain", adapter) == _answers(tmp_path / "out/adapt") == BEASTS
+    base: Any = load_model(tmp_path / "out/pretrain")
+    chat.use(adapter, load_tokenizer(tmp_path / "out/pretrain"), base)
+    assert base.generation_config.eos_token_id == [0, len(tokenizer) - 1]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"chat_template": "x", "closing": ["a"]}'])
+def test_a_damaged_chat_file_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / chat.FILE).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"chat\.json: needs `chat_template` and the list `closing`"):
+        chat.use(tmp_path, None, None)
+
+
 def test_generation_stops_where_an_answer_ends() -> None:
     model = tiny_model()
     model.generation_config.eos_token_id = 0
-    Data({}, {}, closing=(0,)).close(model)
+    chat.stop_at(model, [0])
     assert model.generation_config.eos_token_id == 0
-    Data({}, {}, closing=(7,)).close(model)
+    chat.stop_at(model, [7])
     assert model.generation_config.eos_token_id == [0, 7]
     assert every_second_layer(model).generation_config.eos_token_id == [0, 7]
