@@ -7,6 +7,7 @@ What remains is written in the order of the files. Nothing is judged for languag
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
@@ -30,18 +31,42 @@ if TYPE_CHECKING:
     from stages.corpus.contamination import TestItems
 
 HASH_BITS = 64
+# What may stand before an item on its line: its number, or words and a colon.
+LABEL = re.compile(r"^\W*\d{1,3}[.)]|:")
 
 
 class WholeItems:
-    """Test items that are a message by themselves, even those too short to be found inside of a text."""
+    """Test items that stand by themselves, even those too short to be found inside of a text."""
 
     def __init__(self, test: Iterable[Record], train: Iterable[Record]) -> None:
         """`test` and `train` are MERA-form records; what `train` holds too is no evidence."""
         self._known = {item for record in test for item in _wholes(record)}
         self._known -= {item for record in train for item in _wholes(record)}
+        self._longest = max(map(len, self._known), default=0)
 
-    def __contains__(self, text: str) -> bool:
-        return tuple(normal_words(text)) in self._known
+    def within(self, text: str) -> bool:
+        """Whether `text`, a line of it, or some lines in a row are an item, word by word, also behind a
+        number or a colon (`2) Вопрос: ...`).
+        """
+        lines = text.splitlines()
+        words = [normal_words(line) for line in lines]
+        for place, line in enumerate(lines):
+            tails = (normal_words(line[label.end() :]) for label in LABEL.finditer(line))
+            if any(self._begins(start, words[place + 1 :]) for start in (words[place], *tails)):
+                return True
+        return False
+
+    def _begins(self, words: list[str], following: Iterable[list[str]]) -> bool:
+        """Whether `words`, with none, one or more of the `following` lines, are an item."""
+        if tuple(words) in self._known:
+            return True
+        for line in following:
+            words = words + line
+            if len(words) > self._longest:
+                return False
+            if tuple(words) in self._known:
+                return True
+        return False
 
 
 def _wholes(record: Record) -> Iterator[tuple[str, ...]]:
@@ -145,7 +170,7 @@ class Collector:
         words = normal_words("\n".join(message.content for message in messages))
         if self._items.hits(self._hasher(words)):
             return True
-        return any(message.content in self._wholes for message in messages if message.role != ASSISTANT)
+        return any(self._wholes.within(message.content) for message in messages if message.role != ASSISTANT)
 
     def _drop(self, name: str, reason: str, counts: Counter[str]) -> None:
         counts[reason] += 1

@@ -229,6 +229,37 @@ def test_test_items_duplicates_and_personal_data(tmp_path: Path, collect: Collec
     assert "ivan.petrov@mail-example.ru" in _kept()[1].messages[1].content
 
 
+LINES = "Кто здесь лишний?\nкот\nмост"
+
+
+@pytest.mark.parametrize(
+    ("record", "found"),
+    [
+        ({"instruction": "Ответь на вопрос.", "input": "где стоит мокла"}, True),
+        ({"instruction": "Где стоит Мокла?", "input": "Отвечай кратко."}, True),
+        ({"instruction": "Ответь на вопрос.", "input": LINES}, True),
+        (_chat("user: Вопрос: Где стоит Мокла?"), True),
+        (_chat("user: Ответь, пожалуйста, на вопрос: где стоит Мокла?\nОтвет:"), True),
+        (_chat(f"user: Ответь.\n2) Вопрос: {LINES}\nПодумай."), True),
+        (_chat("user: 2. Где стоит Мокла?"), True),
+        (_chat("system: Кратко.\nГде стоит Мокла?", "user: Скажи."), True),
+        (_chat("user: Скажи, где стоит Мокла?"), False),
+        (_chat("user: Где стоит Мокла? Отвечай кратко."), False),
+        (_chat("user: Где стоит\nгород Мокла?"), False),
+    ],
+)
+def test_short_items_are_found_by_lines_and_behind_labels(
+    record: dict[str, Any], found: bool, tmp_path: Path, collect: Collect
+) -> None:
+    _jsonl(tmp_path / "task.jsonl", [{"inputs": "Где стоит Мокла?"}, {"inputs": LINES}])
+    told = {**record, "output": "Не знаю."}
+    if "messages" in record:
+        told = {"messages": [*record["messages"], {"role": "assistant", "content": "Не знаю."}]}
+    _jsonl(tmp_path / "talk.jsonl", [_pair(1), told])
+    counts = collect({"paths": ["talk.jsonl"]}, protect=["task.jsonl"])["subsets"]["talk"]
+    assert counts.get("contaminated", 0) == found
+
+
 def test_broken_records_are_tolerated_up_to_the_share_and_named(
     tmp_path: Path, collect: Collect, capsys: pytest.CaptureFixture[str]
 ) -> None:
