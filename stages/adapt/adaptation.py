@@ -20,7 +20,8 @@ class AdaptContext:
     """What a method may know besides the model.
 
     `base`: folder of the checkpoint that is adapted. `name`: what the adapter calls it. `steps`: optimiser
-    steps of the training. `shards`: for calibration; None when the data are supervised files.
+    steps of the training. `shards`: for calibration on those that `block.mix` names, which may be none beside
+    supervised files; the stage always gives them.
     """
 
     block: AdaptBlock

@@ -168,3 +168,10 @@ class AdaptBlock(Block):
             if not takes[key] and getattr(shrink, key) is not None:
                 where = f"method `{self.method}`" + (" in mode faithful" if gates else "")
                 raise ValueError(f"{where} does not use `shrink.{key}`; set it to null")
+        if shrink.calibration_tokens is not None and not self.replay:
+            advice = "`magnitude`" if self.method in CALIBRATED else "`calibration_tokens: null`"
+            raise ValueError(
+                f"method `{self.method}` with `shrink.calibration_tokens` measures activations on the shards "
+                f"of `mix`, which names none; give it some beside the supervised files, or take {advice}, "
+                "which reads no text"
+            )

@@ -130,3 +130,16 @@ def test_shards_supervised_files_or_both() -> None:
     assert "`mix` (of shards) or `data` (supervised files) is needed" in said("lora", **lora, mix=None)
     assert "`mix` leaves out the subset `talk`" in said("lora", **lora, mix={"world-ru": 1.0}, data=DATA)
     assert "two sources of `data` have the subset `talk`" in said("lora", **lora, mix=None, data=DATA * 2)
+
+
+@pytest.mark.parametrize("method", [*CALIBRATED, "finegates"])
+def test_calibration_needs_shards_to_draw_text_from(method: str) -> None:
+    sampled = GATED | {"calibration_tokens": 64} if method in GATES else SAMPLED
+    values = needed(method) | {"shrink": sampled, "data": DATA}
+    for mix in (None, {"talk": 1.0}):
+        assert "on the shards of `mix`, which names none" in said(method, **values, mix=mix)
+    assert block(method, **values, mix={"talk": 0.8, "world-ru": 0.2}).replay
+    if method in GATES:
+        assert block(method, **values | {"shrink": GATED}, mix=None).replay == {}
+    else:
+        assert block("magnitude", **values | {"shrink": SHRINK}, mix=None).replay == {}
