@@ -43,7 +43,13 @@ class Finished:
 
 
 class Adaptation:
-    """A method applied to a model. `model` is trained in place; only what it trains takes a gradient."""
+    """A method applied to a model. `model` is trained in place; only what it trains takes a gradient.
+
+    `undecayed`: fragments of the names of parameters that weight decay must leave alone, because at 0 they
+    are not the base.
+    """
+
+    undecayed: tuple[str, ...] = ()
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -22,6 +22,9 @@ from stages.common.errors import UserError, one_line
 from stages.common.trainable import FEEDFORWARD
 from stages.common.training.optimiser import named_trainable
 
+# Factors that start as 1, and matrices that start as a part of the weights.
+UNDECAYED = {"ia3": ("ia3_l",), "pissa": ("lora_A", "lora_B")}
+
 
 class Peft(Adaptation):
     """A model that `peft` has wrapped."""
@@ -29,6 +32,7 @@ class Peft(Adaptation):
     def __init__(self, model: Any, context: AdaptContext) -> None:
         super().__init__(model)
         self.context = context
+        self.undecayed = UNDECAYED.get(context.block.method, ())
 
     def save_adapter(self, folder: Path) -> None:
         """Peft's folder and the digest of the base's weights."""

@@ -50,6 +50,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         before=adaptation.before,
         observe=data.observe,
         rates=adaptation.rates(),
+        undecayed=adaptation.undecayed,
     )
     adaptation.model.cpu()
     adaptation.save_adapter(out / "adapter")

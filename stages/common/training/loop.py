@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,21 +66,22 @@ def train(
     before: Before | None = None,
     observe: Observe | None = None,
     rates: Mapping[str, float] | None = None,
+    undecayed: Sequence[str] = (),
 ) -> Trained:
     """Train `model` in place on `settings.tokens` tokens.
 
     `loss(model, batch)` is a mean per token, a scalar. `evaluate(model)` gives bits per character by
     language; it is called before the first step and after each of `evaluations` equal parts, and so is
     `observe(model)`, whose JSON becomes `observed` of the point. `before(model, share)` is called before
-    every step with the share of the steps that are done, and with it before an evaluation. `rates` are those
-    of `make_optimiser`. Raises `UserError` when the loss or the gradient is not finite or the loss climbs 3
-    nats above its best; the last saved state stays in `resume`.
+    every step with the share of the steps that are done, and with it before an evaluation. `rates` and
+    `undecayed` are those of `make_optimiser`. Raises `UserError` when the loss or the gradient is not finite
+    or the loss climbs 3 nats above its best; the last saved state stays in `resume`.
     """
     import torch
 
     torch.manual_seed(seed)
     model.to(device).train()
-    optimiser = make_optimiser(model, settings, rates)
+    optimiser = make_optimiser(model, settings, rates, undecayed)
     state = resume.load(model, optimiser) if resume else None
     run = _Run(model, loss, sampler, settings, device, optimiser, state or State(), resume, label)
     steps = steps_of(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,9 +53,13 @@ def named_trainable(model: Any) -> dict[str, torch.nn.Parameter]:
 
 
 def make_optimiser(
-    model: Any, settings: Optimisation, rates: Mapping[str, float] | None = None
+    model: Any,
+    settings: Optimisation,
+    rates: Mapping[str, float] | None = None,
+    undecayed: Sequence[str] = (),
 ) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; vectors (norms, biases) are not decayed.
+    """AdamW over the trainable parameters; vectors (norms, biases) are not decayed, nor is what has one of
+    the fragments `undecayed` in its name.
 
     `rates`: peak learning rates other than the one of `settings`, by a fragment of the parameter's name; the
     first that fits counts. A group's `scale` is its peak over that of `settings`. Raises `ValueError` for a
@@ -71,12 +75,17 @@ def make_optimiser(
                 f"a learning rate is given for `{fragment}`, which no trainable parameter is called"
             )
     peaks = {name: _peak(name, fragments, settings.learning_rate) for name in trainable}
+    matrices = {
+        name
+        for name, value in trainable.items()
+        if value.ndim >= 2 and not any(fragment in name for fragment in undecayed)
+    }
     groups = [
         {
             "params": [
                 value
                 for name, value in trainable.items()
-                if peaks[name] == peak and (value.ndim >= 2) == decays
+                if peaks[name] == peak and (name in matrices) == decays
             ],
             "weight_decay": settings.weight_decay if decays else 0.0,
             "decays": decays,

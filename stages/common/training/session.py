@@ -4,7 +4,7 @@ facts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,9 +83,10 @@ class Session:
         before: Before | None = None,
         observe: Observe | None = None,
         rates: Mapping[str, float] | None = None,
+        undecayed: Sequence[str] = (),
     ) -> Trained:
         """Train `model` in place on `data`: a mix of shards, the value of the key `where` of params.yaml, or
-        batches made otherwise. `before`, `observe` and `rates` are those of `train`.
+        batches made otherwise. `before`, `observe`, `rates` and `undecayed` are those of `train`.
         """
         from stages.common.training.evaluation import bits_per_character, sample
 
@@ -116,6 +117,7 @@ class Session:
             before=before,
             observe=observe,
             rates=rates,
+            undecayed=undecayed,
         )
 
     def lineage(self, mix: Mapping[str, float], parent: Path | None = None) -> dict[str, Any]:

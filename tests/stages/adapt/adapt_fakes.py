@@ -73,6 +73,7 @@ def fit(folder: Path, adaptation: Adaptation, given: AdaptBlock, resume: Resume 
         label="adapt",
         before=adaptation.before,
         rates=adaptation.rates(),
+        undecayed=adaptation.undecayed,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import adapt_fakes as fakes
 import pytest
@@ -14,8 +15,10 @@ from stages.adapt.adaptation import trainable_parameters
 from stages.common.atomic import read_json
 from stages.common.checkpoint import digest, load_model, load_tokenizer, save_model
 from stages.common.errors import UserError
-from stages.common.params.adaptation import LOW_RANK, PARTIAL
+from stages.common.params.adaptation import LOW_RANK, PARTIAL, USES, AdaptBlock
+from stages.common.params.training import Optimisation
 from stages.common.trainable import linear_layers, trainable_numbers
+from stages.common.training.optimiser import make_optimiser, named_trainable
 from stages.common.training.resume import Resume
 
 METHODS = LOW_RANK + PARTIAL
@@ -93,6 +96,40 @@ def test_a_method_trains_saves_loads_and_merges(method: str, world: Path, tmp_pa
     torch.testing.assert_close(fakes.logits(merged), trained, rtol=0, atol=1e-5)
     save_model(merged, load_tokenizer(world / "base"), tmp_path / "merged")
     torch.testing.assert_close(fakes.logits(load_model(tmp_path / "merged")), trained, rtol=0, atol=1e-5)
+
+
+GATED = {"share": 0.3, "mode": "global", "gate_learning_rate": 0.1}
+CUT = {"share": 0.3, "mode": "global", "multiples": {"ffn": 4}}
+BEGINS: dict[str, dict[str, Any]] = {
+    **{method: {"method": method} for method in METHODS},
+    "gates": {"method": "finegates", "shrink": GATED},
+    "gates and LoRA": {"method": "finegates", "shrink": GATED, **fakes.VALUES},
+    "gates of rows": {
+        "method": "finegates",
+        "shrink": GATED | {"mode": "faithful"},
+        "target_modules": fakes.TARGETS,
+    },
+    "LoRA after a cut": {"method": "magnitude", "shrink": CUT},
+}
+
+
+@pytest.mark.parametrize("values", BEGINS.values(), ids=list(BEGINS))
+def test_weight_decay_alone_moves_nothing(values: dict[str, Any], world: Path) -> None:
+    used = settings(weight_decay=0.5, learning_rate=0.1)
+    known = values["method"] in USES
+    block = fakes.block(**values, training=used) if known else _gated(values, used)
+    adaptation = fakes.adapted(world, block)
+    before = fakes.logits(adaptation.model)
+    optimiser = make_optimiser(adaptation.model, used, adaptation.rates(), adaptation.undecayed)
+    for value in named_trainable(adaptation.model).values():
+        value.grad = torch.zeros_like(value)
+    for _ in range(5):
+        optimiser.step()
+    torch.testing.assert_close(fakes.logits(adaptation.model), before, rtol=0, atol=1e-6)
+
+
+def _gated(values: dict[str, Any], used: Optimisation) -> AdaptBlock:
+    return AdaptBlock(**{"data": None, "mix": {"world-en": 1.0}, "training": used, **values})
 
 
 @pytest.mark.parametrize("method", METHODS)
