@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.common.conversations import ASSISTANT, FILE, Conversation, Message
+from stages.common.conversations import ASSISTANT, FILE, USER, Conversation, Message
 from stages.common.errors import UserError
 from stages.common.hashing import sha256_json
 from stages.common.outside import expand, text_format
@@ -194,13 +194,14 @@ class Collector:
 
 
 def held_out(messages: tuple[Message, ...], share: float) -> bool:
-    """Whether a conversation is kept out of training: by a hash of what stands before its first answer.
+    """Whether a conversation is kept out of training: by a hash of the words of the user's first message.
 
-    So conversations that begin with the same question are on one side, whatever the order of the files.
+    So conversations that begin with the same question are on one side, whatever the order of the files, the
+    system message, case, punctuation and spaces.
     """
-    first = next(place for place, message in enumerate(messages) if message.role == ASSISTANT)
-    asked = [asdict(message) for message in messages[:first]]
-    return int(sha256_json(asked)[: HASH_BITS // 4], 16) < share * 2**HASH_BITS
+    asked = next(message.content for message in messages if message.role == USER)
+    words = normal_words(asked) or asked.split()
+    return int(sha256_json(words)[: HASH_BITS // 4], 16) < share * 2**HASH_BITS
 
 
 def _in_words(counts: Counter[str]) -> str:

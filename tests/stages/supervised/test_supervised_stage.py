@@ -123,6 +123,20 @@ def test_about_the_share_is_held_out_and_one_question_is_on_one_side(share: floa
     assert held == [held_out(asked(number, "нет"), share) for number in range(400)]
 
 
+def test_the_side_of_a_question_depends_on_its_words_alone() -> None:
+    def held(question: str, *before: Message) -> list[bool]:
+        answer = Message("assistant", "да")
+        messages = [(*before, Message("user", question.format(n)), answer) for n in range(100)]
+        return [held_out(each, 0.5) for each in messages]
+
+    expected = held("Ёлка {}, где она растёт?")
+    assert 0 < sum(expected) < 100
+    assert held("елка  {}\nгде она растёт") == expected
+    assert held("Ёлка {}, где она растёт?", Message("system", "Кратко.")) == expected
+    assert held("Ёлка {}, где растёт она?") != expected
+    assert len(set(held("?!"))) == 1
+
+
 def test_conversations_survive_their_file(tmp_path: Path) -> None:
     said = (Message("user", "строка\n\u2028 «ё»"), Message("assistant", '{"a": 1}'))
     both = [Conversation("f:1", "talk", False, said), Conversation("f:2#001", "talk", True, said)]
