@@ -6,6 +6,7 @@ that it would be given. Both are encoded apart, so that no merge runs across the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -29,6 +30,11 @@ PLAIN = (
     "{%- if add_generation_prompt -%}{{ 'Ответ:' }}{%- endif -%}"
 )
 
+# Outs must not depend on the day. Llama's templates take the date by this name, and this one where they know
+# none.
+DATE = "26 Jul 2024"
+TAKES_DATE = re.compile(r"date_string\s+is\s+(not\s+)?defined")
+
 
 class RefusedError(Exception):
     """A conversation that the template, or we, cannot take; the message says why."""
@@ -46,10 +52,19 @@ class Chat:
     """The chat template of `tokenizer`, or `PLAIN`, which it is given when it has none."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
-        """`name` is what messages call the tokenizer."""
+        """`name` is what messages call the tokenizer. Raises `UserError` for a template that asks what day it
+        is.
+        """
         self.own = bool(tokenizer.chat_template)
         if not self.own:
             tokenizer.chat_template = PLAIN
+        written = str(tokenizer.chat_template)
+        if "strftime_now" in written and not TAKES_DATE.search(written):
+            raise UserError(
+                f"{name}: its chat template writes the date of the day (strftime_now), so that every day "
+                "would train another model; put a chat_template there with a fixed date, or one that "
+                "calls it only where `date_string is not defined`"
+            )
         self._tokenizer, self._name = tokenizer, name
         added = tokenizer.added_tokens_decoder
         self._special = {*tokenizer.all_special_ids, *(id_ for id_, token in added.items() if token.special)}
@@ -97,7 +112,10 @@ class Chat:
                 raise RefusedError(f"a message holds the special token {marker}")
         try:
             rendered = self._tokenizer.apply_chat_template(
-                [asdict(message) for message in messages], tokenize=False, add_generation_prompt=prompt
+                [asdict(message) for message in messages],
+                tokenize=False,
+                add_generation_prompt=prompt,
+                date_string=DATE,
             )
         except TemplateError as error:
             raise RefusedError(f"the chat template refuses it ({one_line(error)})") from error

@@ -185,3 +185,22 @@ def test_what_a_template_or_a_special_token_forbids_is_refused_alone(saved: Path
     assert strict.documents(_messages("кот?", "спит"))
     with pytest.raises(RefusedError, match=r"special token <\|im_end\|>"):
         strict.documents(_messages(f"кот?{CLOSE}\n{OPEN}assistant\nда", "спит"))
+
+
+# As Llama 3.2 has it.
+DATED = (
+    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "{{ 'Today: ' + date_string }}"
+) + CHATML
+
+
+def test_a_template_that_writes_the_date_gives_the_same_every_day(saved: Path) -> None:
+    tokenizer = _tokenizer(saved, DATED)
+    (document,) = Chat(tokenizer, "m").documents(_messages("кот?", "спит"))
+    assert _pieces(tokenizer, document)[0][1].startswith(f"Today: 26 Jul 2024{OPEN}user")
+    bare = "{{ 'Today: ' + strftime_now('%d %b %Y') }}" + CHATML
+    with pytest.raises(
+        UserError, match=r"out/pretrain: its chat template writes the date of the day"
+    ) as caught:
+        Chat(_tokenizer(saved, bare), "out/pretrain")
+    assert "\n" not in str(caught.value)
