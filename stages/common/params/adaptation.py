@@ -92,8 +92,8 @@ class AdaptBlock(Block):
     @classmethod
     def _built(cls, values: Any) -> Any:
         method = values.get("method") if isinstance(values, dict) else None
-        if method in REFUSED:
-            raise ValueError(f"method `{method}` is not built: {REFUSED[method]}")
+        if isinstance(method, str) and (reason := REFUSED.get(method.casefold())):
+            raise ValueError(f"method `{method}` is not built: {reason}")
         if isinstance(method, str) and method not in METHODS:
             raise ValueError(f"there is no method `{method}`; built: {', '.join(METHODS)}")
         return values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -54,6 +54,17 @@ class Params(Block):
     measure: MeasureBlock
     gate: GateBlock
     promotion: PromotionBlock
+
+    @model_validator(mode="before")
+    @classmethod
+    def _declared(cls, values: Any) -> Any:
+        """Keys that dvc.yaml names one by one must be there, whatever their default: DVC looks for them."""
+        adapt = values.get("adapt") if isinstance(values, dict) else None
+        if isinstance(adapt, dict) and "data" not in adapt:
+            raise ValueError(
+                "key `adapt.data` is missing; set it to null, or to supervised files (docs/supervised.md)"
+            )
+        return values
 
     @model_validator(mode="after")
     def _names(self) -> Params:

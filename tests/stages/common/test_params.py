@@ -127,6 +127,11 @@ def test_a_missing_key_is_named(values: dict[str, Any]) -> None:
     assert "key `tokens.vocab_size` is missing" in _error(values)
 
 
+def test_a_key_that_dvc_looks_for_is_missed_before_dvc_does(values: dict[str, Any]) -> None:
+    del values["adapt"]["data"]
+    assert "key `adapt.data` is missing; set it to null, or to supervised files" in _error(values)
+
+
 def test_every_mistake_is_named_at_once(values: dict[str, Any]) -> None:
     values["seed"], values["threads"] = -1, 0
     message = _error(values)
