@@ -29,7 +29,7 @@ def base_of(adapter: Path) -> str:
     """Where the checkpoint lay that `adapter` was trained on. Raises `UserError` for what is no adapter."""
     from stages.adapt.adapters import about
 
-    return str(about(adapter)["base"])
+    return about(adapter)["base"]
 
 
 def candidates() -> list[str]:

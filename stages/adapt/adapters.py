@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BASE = "base.json"
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+ABOUT = ("method", "base", "weights")
 # peft 0.21 asks for an attribute that Transformers 5.23 has renamed.
 RENAMED = ".*is_gradient_checkpointing.*"
 # peft keeps module names in sets, whose order changes from process to process.
@@ -110,11 +111,22 @@ def describe(folder: Path, context: AdaptContext) -> None:
     )
 
 
-def about(folder: Path) -> dict[str, Any]:
-    """base.json of the adapter in `folder`. Raises `UserError` when `folder` holds no adapter of ours."""
+def about(folder: Path) -> dict[str, str]:
+    """base.json of the adapter in `folder`: `method`, `base`, `weights`.
+
+    Raises `UserError` when `folder` holds no adapter of ours, or a damaged one.
+    """
     if not (folder / CONFIG).is_file() or not (folder / BASE).is_file():
         raise UserError(f"{folder}: no adapter there; `adapt` writes one to out/adapt/adapter")
-    return dict(read_json(folder / BASE))
+    found = read_json(folder / BASE)
+    known = found if isinstance(found, dict) else {}
+    for key in ABOUT:
+        if not isinstance(known.get(key), str):
+            raise UserError(
+                f"{folder / BASE}: no text under `{key}`, so that nobody knows what this adapter belongs to; "
+                "copy it again, or run `adapt`"
+            )
+    return {key: known[key] for key in ABOUT}
 
 
 def load(model: Any, folder: Path, base: Path) -> Any:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import flows_fakes as fakes
 import psutil
@@ -271,6 +272,9 @@ def test_ask_answers_greedily_and_knows_its_room(tmp_path: Path) -> None:
         ask.answer(tmp_path, "Moscow", 4, threads=1)
 
 
+BESIDE = {"base": "out/quantize/adapt-ternary", "method": "lora", "weights": "0" * 64}
+
+
 def test_ask_takes_the_base_that_the_adapter_names(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,7 +282,7 @@ def test_ask_takes_the_base_that_the_adapter_names(
 
     adapter = root / "adapter"
     fakes.write(adapter / "adapter_config.json", {})
-    fakes.write(adapter / "base.json", {"base": "out/quantize/adapt-ternary", "method": "lora"})
+    fakes.write(adapter / "base.json", BESIDE)
     monkeypatch.setattr(ask, "answer", lambda folder, *_: str(folder))
 
     def asked(*words: str) -> str:
@@ -320,6 +324,21 @@ def test_ask_switches_an_adapter_on_its_own_base(tmp_path: Path) -> None:
         ask.answer(tmp_path / "other", "Moscow", 8, threads=1, adapter=tmp_path / "adapter")
     with pytest.raises(UserError, match="no adapter there"):
         ask.base_of(base)
+
+
+@pytest.mark.parametrize(
+    ("about", "key"),
+    [([], "method"), ({}, "method"), (BESIDE | {"weights": None}, "weights"), ("x", "method")],
+)
+def test_a_damaged_base_json_is_named(tmp_path: Path, about: Any, key: str) -> None:
+    from stages.adapt import adapters
+
+    fakes.write(tmp_path / "adapter_config.json", {})
+    fakes.write(tmp_path / "base.json", about)
+    with pytest.raises(UserError, match=rf"base\.json: no text under `{key}`"):
+        ask.base_of(tmp_path)
+    with pytest.raises(UserError, match=rf"base\.json: no text under `{key}`"):
+        adapters.load(None, tmp_path, tmp_path)
 
 
 def shown_plan(root: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, dict[str, object]]) -> None:
