@@ -66,15 +66,17 @@ class _Subset:
     def check(self, number: int, length: int) -> None:
         """Say what was refused. Raises `UserError` when nothing is left to train on."""
         counts, shown = self.counts, f"adapt.data.{number} (`{self.source.subset}`)"
-        told = (
-            f"{shown}: {counts['too_long']} too long for rows of {length} tokens, {counts['refused']} refused"
-        )
-        told += f" by the chat template, {self.first}" if self.first else ""
+        told = f"{shown}: {counts['too_long']} too long for rows of {length} tokens"
+        if counts["refused"]:
+            told += f", {counts['refused']} refused by the chat template, {self.first}"
         if not self.train:
-            raise UserError(
-                f"params.yaml: {told}; none is left to train on: raise adapt.training.sequence_length, or "
-                "set `too_long: cut` there"
-            )
+            advice = ["mend what is refused, or the chat template"] if counts["refused"] else []
+            if counts["too_long"]:
+                cut = ", or set `too_long: cut` there" if self.source.too_long == "drop" else ""
+                advice.append(f"raise adapt.training.sequence_length{cut}")
+            if not advice:
+                advice.append("the rest is held out: name more files, or lower corpus.heldout_share")
+            raise UserError(f"params.yaml: {told}; none is left to train on: {'; '.join(advice)}")
         if self.counts["refused"]:
             sys.stderr.write(f"adapt: {told}\n")
         for name, documents in (("train", self.train), ("heldout", self.heldout)):

@@ -119,6 +119,10 @@ class Chat:
             )
         except TemplateError as error:
             raise RefusedError(f"the chat template refuses it ({one_line(error)})") from error
+        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            # A template calculates with what a message holds; jinja hands its errors on as they are.
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise RefusedError(f"the chat template fails on it ({reason})") from error
         return str(rendered)
 
     def _encode(self, text: str) -> list[int]:

@@ -85,6 +85,35 @@ def test_examples_are_counted_by_what_became_of_them(
     assert examples.notes(tokenizer)["closing_tokens"] == ["<|endoftext|>"]
 
 
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ raise_exception('System role not supported') }}", r"refuses it \(System role not supported\)"),
+        ("{{ 1 // 0 }}", r"fails on it \(ZeroDivisionError: "),
+        ("{{ messages[0]['content'] + 1 }}", r"fails on it \(TypeError: "),
+        ("{{ messages[0]['content'].index('z') }}", r"fails on it \(ValueError: substring not found\)"),
+        ("{{ '%(a)s' % {} }}", r"fails on it \(KeyError: 'a'\)"),
+    ],
+)
+def test_what_a_template_refuses_is_told_in_its_own_words(
+    tmp_path: Path, shards_folder: Path, template: str, why: str
+) -> None:
+    tokenizer: Any = load_tokenizer(shards_folder / "tokenizer")
+    tokenizer.chat_template = template
+    folder = _write(tmp_path, ("кот?", "спит", False), ("где?", "дома", True))
+    with pytest.raises(UserError, match=f"2 refused by the chat template, first f:0: .*{why}") as caught:
+        load(folder, [_source()], tokenizer, "m", 64)
+    assert str(caught.value).endswith("none is left to train on: mend what is refused, or the chat template")
+
+
+def test_examples_that_are_all_held_out_are_no_question_of_length(
+    tmp_path: Path, shards_folder: Path
+) -> None:
+    folder = _write(tmp_path, ("кот?", "спит", True))
+    with pytest.raises(UserError, match=r"the rest is held out: .* lower corpus\.heldout_share$"):
+        load(folder, [_source()], load_tokenizer(shards_folder / "tokenizer"), "m", 64)
+
+
 def test_nothing_but_long_examples_is_refused(tmp_path: Path, shards_folder: Path) -> None:
     folder = _write(tmp_path, ("кот?", "мама мыла раму " * 60, False), ("ива?", "да", True))
     with pytest.raises(
