@@ -138,14 +138,23 @@ def _decode(data: bytes, path: Path, offset: int) -> str:
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (number from 1, line) of the UTF-8 file `path`, without blank lines. Raises `UserError`."""
+    for number, offset, data in read_bytes(path):
+        line = _decode(data, path, offset)
+        if line.strip():
+            yield number, line
+
+
+def read_bytes(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (number from 1, its place in the file, line) of `path`, without a byte order mark and lines of
+    spaces. Raises `UserError`.
+    """
     offset = 0
     with _readable(path), open_binary(path) as stream:
         for number, data in enumerate(stream, start=1):
             start = 3 if number == 1 and data.startswith(b"\xef\xbb\xbf") else 0
-            line = _decode(data[start:], path, offset + start)
+            if data[start:].strip():
+                yield number, offset + start, data[start:]
             offset += len(data)
-            if line.strip():
-                yield number, line
 
 
 def _read_jsonl(path: Path, layout: Layout) -> Iterator[tuple[int, str | Unreadable]]:

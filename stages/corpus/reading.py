@@ -85,8 +85,10 @@ def _read_source_file(
     tolerate(name, total, broken, tolerated)
 
 
-def tolerate(name: str, total: int, broken: list[Unreadable], tolerated: float) -> None:
-    """Say which record of the file `name` is the first broken one.
+def tolerate(
+    name: str, total: int, broken: list[Unreadable], tolerated: float, stage: str = "corpus"
+) -> None:
+    """Say which record of the file `name` is the first broken one, as `stage`.
 
     Raises `UserError` when their share of `total` is more than `tolerated`.
     """
@@ -100,5 +102,5 @@ def tolerate(name: str, total: int, broken: list[Unreadable], tolerated: float) 
             f"{told}, more than corpus.broken_lines_share = {tolerated} allows; mend or remove them"
         )
     sys.stderr.write(
-        f"corpus: {told}, which corpus.broken_lines_share = {tolerated} allows; summary.json lists them\n"
+        f"{stage}: {told}, which corpus.broken_lines_share = {tolerated} allows; summary.json lists them\n"
     )

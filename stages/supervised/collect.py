@@ -19,7 +19,7 @@ from stages.common.errors import UserError
 from stages.common.hashing import sha256_json
 from stages.common.outside import expand, text_format
 from stages.corpus.contamination import Record, filled_inputs, prompt_words
-from stages.corpus.files import read_lines
+from stages.corpus.files import read_bytes
 from stages.corpus.personal import redact
 from stages.corpus.reading import LISTED, Account, tolerate
 from stages.corpus.record import Unreadable
@@ -123,10 +123,13 @@ class Collector:
         name, total, broken = path.as_posix(), 0, []
         if name in self._account.records:
             raise UserError(f"params.yaml: adapt.data names {name} twice; remove one")
-        for line, text in read_lines(path):
+        for line, _, data in read_bytes(path):
             total += 1
             try:
-                found = conversations_of(json.loads(text), source)
+                found = conversations_of(json.loads(data.decode("utf-8")), source)
+            except UnicodeDecodeError as error:
+                reason = f"not UTF-8 text: {error.reason} at byte {error.start} of the line"
+                broken.append(Unreadable(name, line, reason))
             except json.JSONDecodeError as error:
                 broken.append(Unreadable(name, line, f"not JSON: {error.msg} at column {error.colno}"))
             except RecursionError:
@@ -139,7 +142,7 @@ class Collector:
         self._account.records[name] = total
         for record in broken:
             self._account.note(record)
-        tolerate(name, total, broken, self._block.broken_lines_share)
+        tolerate(name, total, broken, self._block.broken_lines_share, "supervised")
 
     def _clean(
         self, name: str, messages: Messages, source: DataBlock, counts: Counter[str]

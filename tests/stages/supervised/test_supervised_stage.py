@@ -283,7 +283,7 @@ def test_broken_records_are_tolerated_up_to_the_share_and_named(
     assert account["unreadable"]["count"] == 2
     assert account["unreadable"]["first"][0]["line"] == 4
     assert account["subsets"]["talk"]["conversations"] == 18
-    assert "talk.jsonl, line 4: not JSON" in capsys.readouterr().err
+    assert "supervised: talk.jsonl, line 4: not JSON" in capsys.readouterr().err
     before = sha256_path(Path("out/supervised"))
     with pytest.raises(
         UserError, match=r"talk\.jsonl, line 4: not JSON.*; 2 of 20 records are unreadable"
@@ -291,6 +291,28 @@ def test_broken_records_are_tolerated_up_to_the_share_and_named(
         collect({"paths": ["talk.jsonl"]}, broken_lines_share=0.05)
     assert "\n" not in str(caught.value)
     assert sha256_path(Path("out/supervised")) == before
+
+
+def test_a_line_that_is_no_utf_8_is_one_broken_record(
+    tmp_path: Path, collect: Collect, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "talk.jsonl"
+    _jsonl(path, [_pair(n) for n in range(19)])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"\xef\xbb\xbf" + b"".join([*lines[:4], b'{"instruction": "\xcf\xee"}\n', *lines[4:]]))
+    account = collect({"paths": ["talk.jsonl"]}, broken_lines_share=0.05)
+    assert account["unreadable"]["first"] == [
+        {
+            "file": "talk.jsonl",
+            "line": 5,
+            "reason": "not UTF-8 text: invalid continuation byte at byte 17 of the line",
+        }
+    ]
+    assert account["subsets"]["talk"]["conversations"] == 19
+    assert "supervised: talk.jsonl, line 5: not UTF-8 text" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes().decode("utf-8", "ignore").encode("utf-16"))
+    with pytest.raises(UserError, match=r"talk\.jsonl, line 1: not UTF-8 text.*records are unreadable, more"):
+        collect({"paths": ["talk.jsonl"]}, broken_lines_share=0.05)
 
 
 @pytest.mark.parametrize(
