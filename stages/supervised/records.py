@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from stages.common.params.adaptation import DataBlock
 
 Messages = tuple[Message, ...]
+# Of a message: what it would have the model call, in OpenAI's format.
+CALLS = ("tool_calls", "function_call")
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -37,7 +39,8 @@ def conversations_of(record: Any, source: DataBlock) -> list[Messages]:
 def _format(record: Mapping[str, Any], source: DataBlock, names: Mapping[str, str]) -> str:
     if source.format != "auto":
         return source.format
-    if "messages" in record:
+    # Merged tables hold the columns of both forms, with null in those that a row has not.
+    if record.get("messages") is not None:
         return "chat"
     if names["instruction"] in record:
         return "instruction"
@@ -76,6 +79,14 @@ def _message(value: Any, place: int) -> Message:
         raise ValueError(f"message {place} has no `role`")
     if role not in ROLES:
         raise ValueError(f"message {place} has the role {role!r}; known are {', '.join(ROLES)}")
+    for key in CALLS:
+        if value.get(key):
+            raise ValueError(f"message {place} has `{key}`, which is not trained on")
+    if value.get("weight", 1) not in (None, 1):
+        raise ValueError(
+            f"message {place} has `weight` {value['weight']!r}; every answer counts in the loss alike, so "
+            "take it out, or end the conversation before it"
+        )
     return Message(role, _text(value.get("content"), f"`content` of message {place} ({role})"))
 
 
@@ -83,14 +94,14 @@ def _instruction(record: Mapping[str, Any], names: Mapping[str, str]) -> list[Me
     """One question and answer for each answer; the input follows the instruction on a line of its own."""
     instruction = _text(record.get(names["instruction"]), f"field `{names['instruction']}`")
     cases: Any = [record]
-    if names["output"] not in record and "instances" in record:
+    if record.get(names["output"]) is None and record.get("instances") is not None:
         cases = record["instances"]
         if not isinstance(cases, list) or not cases or not all(isinstance(case, dict) for case in cases):
             raise ValueError("`instances` is no list of objects")
     found: list[Messages] = []
     for case in cases:
         asked, given = instruction, case.get(names["input"])
-        if given not in (None, ""):
+        if given is not None and not (isinstance(given, str) and not given.strip()):
             asked += "\n" + _text(given, f"field `{names['input']}`")
         answer = _text(case.get(names["output"]), f"field `{names['output']}`")
         found.append((Message(USER, asked), Message(ASSISTANT, answer)))

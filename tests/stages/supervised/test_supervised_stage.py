@@ -70,6 +70,28 @@ def test_fields_may_have_other_names_and_a_system_message_is_added_where_there_i
     assert _turns(own, system="кратко")[0][0] == "system: своё"
 
 
+def test_merged_tables_have_null_in_the_columns_of_the_other_form() -> None:
+    plain = {"instruction": "Сложи", "input": " \n", "output": "4"}
+    assert _turns(plain | {"messages": None}) == [["user: Сложи", "assistant: 4"]]
+    chat = _chat("user: а", "assistant: б") | {"instruction": None, "input": None, "output": None}
+    assert _turns(chat) == [["user: а", "assistant: б"]]
+    seed = {"instruction": "Сложи", "output": None, "instances": [{"input": "", "output": "2"}]}
+    assert _turns(seed) == [["user: Сложи", "assistant: 2"]]
+    assert _turns(plain | {"instances": None}) == [["user: Сложи", "assistant: 4"]]
+    said = _weighed(1)
+    said["messages"][1] |= {"tool_calls": None, "name": None}
+    assert _turns(said) == _turns(_weighed(None)) == [["user: а", "assistant: б"]]
+
+
+def _weighed(weight: Any) -> dict[str, Any]:
+    record = _chat("user: а", "assistant: б")
+    record["messages"][1]["weight"] = weight
+    return record
+
+
+CALLING = {"role": "assistant", "content": "б", "tool_calls": [{"id": "1"}]}
+
+
 @pytest.mark.parametrize(
     ("record", "said"),
     [
@@ -91,6 +113,13 @@ def test_fields_may_have_other_names_and_a_system_message_is_added_where_there_i
         (_chat("user: а", "assistant:  "), r"`content` of message 2 \(assistant\) is empty"),
         ({"messages": [{"role": "user"}]}, r"no `content` of message 1 \(user\)"),
         ({"messages": [{"role": "user", "content": ["а"]}]}, r"message 1 \(user\) is list, not text"),
+        (_weighed(0), "message 2 has `weight` 0; every answer counts in the loss alike"),
+        (_weighed(0.5), "message 2 has `weight` 0.5"),
+        (
+            {"messages": [{"role": "user", "content": "а"}, CALLING]},
+            "message 2 has `tool_calls`, which is not trained on",
+        ),
+        ({"messages": None}, "neither `messages` nor `instruction`"),
         ({"instruction": "а"}, "no field `output`"),
         ({"instruction": "а", "output": ""}, "field `output` is empty"),
         ({"instruction": "а", "output": 4}, "field `output` is int, not text"),
