@@ -51,6 +51,7 @@ def run(params: Any, inputs: Paths, outputs: Paths) -> Facts:
         observe=data.observe,
         rates=adaptation.rates(),
         undecayed=adaptation.undecayed,
+        rate_keys=[f"adapt.{key}" for key in block.rate_keys],
     )
     adaptation.model.cpu()
     adaptation.save_adapter(out / "adapter")

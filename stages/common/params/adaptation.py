@@ -146,6 +146,12 @@ class AdaptBlock(Block):
         return self.method in CUTTING
 
     @property
+    def rate_keys(self) -> tuple[str, ...]:
+        """Keys of the block that set the learning rates of what is trained."""
+        gates = ("shrink.gate_learning_rate",) if self.method in GATES else ()
+        return (*gates, *(("training.learning_rate",) if self.rank is not None or not gates else ()))
+
+    @property
     def uses(self) -> frozenset[str]:
         """Keys of the block that this method reads, besides mix, data and training."""
         if self.method not in GATES:

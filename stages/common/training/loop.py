@@ -67,6 +67,7 @@ def train(
     observe: Observe | None = None,
     rates: Mapping[str, float] | None = None,
     undecayed: Sequence[str] = (),
+    rate_keys: Sequence[str] = (),
 ) -> Trained:
     """Train `model` in place on `settings.tokens` tokens.
 
@@ -74,8 +75,9 @@ def train(
     language; it is called before the first step and after each of `evaluations` equal parts, and so is
     `observe(model)`, whose JSON becomes `observed` of the point. `before(model, share)` is called before
     every step with the share of the steps that are done, and with it before an evaluation. `rates` and
-    `undecayed` are those of `make_optimiser`. Raises `UserError` when the loss or the gradient is not finite
-    or the loss climbs 3 nats above its best; the last saved state stays in `resume`.
+    `undecayed` are those of `make_optimiser`, `rate_keys` the keys of params.yaml that set the rates. Raises
+    `UserError` when the loss or the gradient is not finite or the loss climbs 3 nats above its best; the last
+    saved state stays in `resume`.
     """
     import torch
 
@@ -83,7 +85,7 @@ def train(
     model.to(device).train()
     optimiser = make_optimiser(model, settings, rates, undecayed)
     state = resume.load(model, optimiser) if resume else None
-    run = _Run(model, loss, sampler, settings, device, optimiser, state or State(), resume, label)
+    run = _Run(model, loss, sampler, settings, device, optimiser, state or State(), resume, label, rate_keys)
     steps = steps_of(settings)
     stops = _evaluation_steps(steps, evaluations) if evaluate and evaluations else set()
     with progress(steps, label, "steps") as bar:
@@ -128,6 +130,7 @@ class _Run:
         state: State,
         resume: Resume | None,
         label: str,
+        rate_keys: Sequence[str] = (),
     ) -> None:
         self.model, self.loss, self.sampler, self.settings = model, loss, sampler, settings
         self.device, self.optimiser, self.state, self.resume, self.label = (
@@ -137,6 +140,7 @@ class _Run:
             resume,
             label,
         )
+        self.rate = " or ".join(rate_keys) or "its learning_rate"
         self.parameters = list(named_trainable(model).values())
         self.saved = state.step > 0
 
@@ -189,7 +193,7 @@ class _Run:
             self.state,
             f"; the state before it is kept in {self.resume.folder}" if self.resume else "",
         )
-        advice = f"lower its learning_rate in params.yaml or look at the data{kept}"
+        advice = f"lower {self.rate} in params.yaml or look at the data{kept}"
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise UserError(f"{self.label}: loss {mean}, gradient norm {norm} at step {number}; {advice}")
         state.level = mean if state.level is None else SMOOTHING * state.level + (1 - SMOOTHING) * mean

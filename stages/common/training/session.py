@@ -84,9 +84,10 @@ class Session:
         observe: Observe | None = None,
         rates: Mapping[str, float] | None = None,
         undecayed: Sequence[str] = (),
+        rate_keys: Sequence[str] = (),
     ) -> Trained:
         """Train `model` in place on `data`: a mix of shards, the value of the key `where` of params.yaml, or
-        batches made otherwise. `before`, `observe`, `rates` and `undecayed` are those of `train`.
+        batches made otherwise. The others are those of `train`.
         """
         from stages.common.training.evaluation import bits_per_character, sample
 
@@ -118,6 +119,7 @@ class Session:
             observe=observe,
             rates=rates,
             undecayed=undecayed,
+            rate_keys=rate_keys,
         )
 
     def lineage(self, mix: Mapping[str, float], parent: Path | None = None) -> dict[str, Any]:

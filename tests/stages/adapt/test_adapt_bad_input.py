@@ -196,7 +196,9 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_last_good_st
     monkeypatch.setattr(losses, "cross_entropy", ill)
     status, said = adapt(block)
     assert status == 1
-    assert "adapt: loss nan, gradient norm nan at step 5; lower its learning_rate in params.yaml" in said
+    gates = "shrink.gate_learning_rate"
+    rate = f"adapt.{gates if block is GATES else 'training.learning_rate'}"
+    assert f"adapt: loss nan, gradient norm nan at step 5; lower {rate} in params.yaml" in said
     (kept,) = {file.parent.parent for file in Path(".gorn/resume/adapt").rglob("state.json")}
     assert f"the state before it is kept in {kept}" in said
     assert digest(project / "out/adapt") == before

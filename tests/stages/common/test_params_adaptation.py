@@ -81,6 +81,10 @@ def test_lora_beside_gates_is_whole_or_absent() -> None:
     assert "needs `alpha`" in said("finegates", shrink=GATED, **beside | {"alpha": None})
     assert "does not use `alpha`" in said("finegates", shrink=GATED, **beside | {"rank": None})
     assert "does not use `target_modules`" in said("finegates", shrink=GATED, target_modules=TARGETS)
+    gates, rest = "shrink.gate_learning_rate", "training.learning_rate"
+    assert block("finegates", shrink=GATED, **beside).rate_keys == (gates, rest)
+    assert block("finegates", shrink=GATED).rate_keys == (gates,)
+    assert block("lora", **beside).rate_keys == block("ia3", target_modules=TARGETS).rate_keys == (rest,)
     faithful = GATED | {"mode": "faithful"}
     assert block("finegates", shrink=faithful, target_modules=TARGETS).rank is None
     assert "needs `target_modules`" in said("finegates", shrink=faithful)
