@@ -16,7 +16,7 @@ from stages.common.stage import Paths
 
 CODES = "ternary.json"  # beside the weights: what the layers were like at every point of the curve
 KEPT = "int8"
-CODE = ("stages/quantize", "kernels/lowbit")  # what a saved state of the training is good for
+CODE = ("stages/quantize",)  # what a saved state of the training is good for
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from stages.common.params import Reads, resolved
 
 ROOT = Path(".gorn/resume")
 SLOTS = ("a", "b")
+SHARED = ("stages/common", "kernels/lowbit")  # code that every training runs, and dvc.yaml declares for it
 
 
 @dataclass
@@ -33,8 +34,8 @@ class State:
 
 
 def key_of(stage: str, params: Reads, inputs: Mapping[str, Path], also: Sequence[str] = ()) -> str:
-    """Hash of everything the result depends on: parameters, inputs, our code (of the stage, of
-    stages/common and of the folders `also`) and the versions of the libraries.
+    """Hash of everything the result depends on: parameters, inputs, our code (of the stage, of `SHARED` and
+    of the folders `also`) and the versions of the libraries.
     """
     code = Path(__file__).resolve().parents[3]
     return sha256_json(
@@ -43,7 +44,7 @@ def key_of(stage: str, params: Reads, inputs: Mapping[str, Path], also: Sequence
             "inputs": {name: sha256_path(path) for name, path in sorted(inputs.items())},
             "code": {
                 str(file.relative_to(code)): sha256_path(file)
-                for folder in map(code.joinpath, ("stages/common", f"stages/{stage}", *also))
+                for folder in map(code.joinpath, sorted({f"stages/{stage}", *SHARED, *also}))
                 for file in sorted(folder.rglob("*.py"))
             },
             "versions": manifest.versions(),

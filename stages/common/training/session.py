@@ -49,8 +49,8 @@ class Session:
         code: tuple[str, ...] = (),
     ) -> Session:
         """Open the shards of `inputs["tokens"]` and check the tokenizers of the inputs named in
-        `checkpoints`. A saved state is good for the code of the stage, of stages/common and of the folders
-        `code`.
+        `checkpoints`. A saved state is good for the code of the stage, of what all trainings share and of the
+        folders `code`.
 
         Raises `UserError` for damaged shards, a foreign tokenizer, or a GPU that is asked for and not there.
         """

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from training_fakes import settings, tiny_model
 
 from stages.common.errors import UserError
@@ -238,6 +239,23 @@ def test_a_new_state_replaces_those_of_other_settings(
     second.save(State(1), model, optimiser)
     assert first.load(model, optimiser) is None
     assert other_stage.load(model, optimiser) == State(3)
+
+
+@pytest.mark.parametrize("stage", ["base", "pretrain", "adapt", "distill"])
+def test_the_key_of_a_state_holds_the_code_that_dvc_watches(
+    stage: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run goes on from a state only where DVC would not have started the stage anew."""
+    declared = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    watched = {path for path in declared if not path.startswith("out/")}
+    assert {"kernels/lowbit", "stages/common", f"stages/{stage}"} <= watched
+    hashed: list[Path] = []
+    monkeypatch.setattr("stages.common.training.resume.sha256_path", hashed.append)
+    key_of(stage, Reads(seed=1), {})
+    named = {path.relative_to(root).as_posix() for path in hashed}
+    for folder in watched:
+        own = {path.relative_to(root).as_posix() for path in (root / folder).rglob("*.py")}
+        assert own and own <= named, folder
 
 
 def test_the_key_of_a_state_holds_the_code_that_is_named() -> None:
