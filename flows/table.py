@@ -46,7 +46,7 @@ def header(table: dict[str, Any]) -> list[str]:
 
 def cut(table: dict[str, Any]) -> bool:
     """Whether any candidate is made of a model that was cut."""
-    return any(row.get("removed_parameters") is not None for row in table["rows"])
+    return any(row.get("removed_share") is not None for row in table["rows"])
 
 
 def adaptation(row: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def adaptation(row: dict[str, Any]) -> dict[str, Any]:
 
 def removed(row: dict[str, Any]) -> str:
     """Share of the parameters before the cut that a candidate has not, or a dash."""
-    gone = row.get("removed_parameters")
-    return MISSING if gone is None else f"{100 * gone / (gone + row['parameters']):.1f} %"
+    share = row.get("removed_share")
+    return MISSING if share is None else f"{100 * share:.1f} %"
 
 
 def rows(table: dict[str, Any]) -> list[list[str]]:

@@ -15,8 +15,8 @@ def table(models: Sequence[Model], decision: dict[str, Any], beside: Sequence[Mo
     `beside` are the scores of models that are no candidates.
 
     `method` and `trainable_parameters` are those of the adaptation, `removed_parameters` what a candidate of
-    a cut model has less than the model before the cut. Shares are 0..1, sizes bytes, times milliseconds,
-    speeds tokens per second; null where there is no number.
+    a cut model has less than the model before the cut, `removed_share` the same as a share of that one's.
+    Shares are 0..1, sizes bytes, times milliseconds, speeds tokens per second; null where there is no number.
     """
     prompt = shared_prompt(models)
     machine = next((model.measures["machine"] for model in models if model.measures), None)
@@ -46,6 +46,7 @@ def _row(model: Model, prompt: str | None) -> dict[str, Any]:
         "bytes": model.measure("bytes"),
         "parameters": model.measure("parameters"),
         "removed_parameters": model.removed_parameters,
+        "removed_share": model.removed_share,
         "trainable_parameters": model.adaptation.get("trainable_parameters"),
         "method": model.adaptation.get("method"),
         "bits_per_weight": model.measure("bits_per_weight"),

@@ -128,10 +128,10 @@ def test_a_cut_has_a_column_of_what_it_removed(root: Path) -> None:
     file = root / "out/report/table.json"
     told = json.loads(file.read_text(encoding="utf-8"))
     assert "removed" not in table.header(told)
-    told["rows"][1] |= {"parameters": 750, "removed_parameters": 250}
+    told["rows"][1]["removed_share"] = 0.25
     shown = [dict(zip(table.header(told), row, strict=True)) for row in table.rows(told)]
     assert [row["removed"] for row in shown] == ["-", "25.0 %", "-"]
-    old = [{key: row[key] for key in row if key != "removed_parameters"} for row in told["rows"]]
+    old = [{key: row[key] for key in row if key != "removed_share"} for row in told["rows"]]
     assert "removed" not in table.header({**told, "rows": old})
 
 

@@ -153,6 +153,7 @@ def test_a_cut_shows_what_it_removed(project: Project) -> None:
         225_706,
     ]
     assert rows["distill-higgs-4bit"]["removed_parameters"] == 638_229
+    assert rows["distill-higgs-4bit"]["removed_share"] == pytest.approx(638_229 / 1_276_458)
     assert rows["champion"]["removed_parameters"] is None and rows["champion"]["method"] is None
 
 
