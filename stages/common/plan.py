@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError
+from stages.common.params.adaptation import PRUNING
 from stages.common.params.training import SHRUNK
-from stages.common.trainable import Layer, linear_layers, trainable_numbers
+from stages.common.trainable import Layer, frozen_numbers, linear_layers, trainable_numbers
 
 FP32, BF16 = 4, 2
 # AdamW keeps two moments and needs the gradient, all in fp32, for each trained parameter.
@@ -29,7 +30,8 @@ class Row:
 
     `weight_bytes`: held while training (fp32, the teacher too) or stored, for a candidate. `optimiser_bytes`:
     gradients and moments. `activation_bytes`: what the backward pass keeps, of one part of a step. `flops`:
-    of the whole stage. `seconds`: at a given speed. `trained`: numbers that take a gradient.
+    of the whole stage. `seconds`: at a given speed. `trained`: numbers that take a gradient. `aside_bytes`:
+    copies held at once before or after the training, where they lie in the same memory.
     """
 
     stage: str
@@ -42,13 +44,15 @@ class Row:
     seconds: float | None = None
     note: str = ""
     trained: int | None = None
+    aside_bytes: int = 0
 
     @property
     def memory(self) -> int | None:
-        """Bytes held at the peak of a training."""
+        """Bytes held at the peak of a stage."""
         if self.weight_bytes is None:
             return None
-        return self.weight_bytes + (self.optimiser_bytes or 0) + (self.activation_bytes or 0)
+        training = self.weight_bytes + (self.optimiser_bytes or 0) + (self.activation_bytes or 0)
+        return max(training, self.aside_bytes)
 
 
 @dataclass(frozen=True)
@@ -144,12 +148,40 @@ def _training_rows(
         size = base.parameters * FP32 if base else None
         yield Row("base", base.parameters if base else None, size, note=_unknown(base) or "taken as it is")
     yield _row("pretrain", base, params.pretrain.training)
-    trained = trainable_numbers(params.adapt, base.layers, base.module.config) if base else 0
-    row = _row("adapt", base, params.adapt.training, trained=trained, nf4=params.adapt.nf4)
+    row = _row("adapt", base, params.adapt.training, *_numbers(params.adapt, base), nf4=params.adapt.nf4)
     left = f"leaves about {adapted.parameters:,} parameters" if adapted and params.adapt.cuts else ""
-    yield replace(row, note=left or row.note)
+    yield replace(row, note=left or row.note, aside_bytes=_aside(params, row, adapted))
     teacher = base if params.distill.student == SHRUNK else adapted
     yield _row("distill", student, params.distill.training, teacher=teacher)
+
+
+def _numbers(block: Any, base: _Model | None) -> tuple[int, int]:
+    """What `adapt` trains, and what it keeps beside that and the model."""
+    if base is None:
+        return 0, 0
+    return trainable_numbers(block, base.layers, base.module.config), frozen_numbers(block, base.layers)
+
+
+def _aside(params: Any, row: Row, adapted: _Model | None) -> int:
+    """Bytes of the copies that `adapt` holds on the CPU at once, with no optimiser beside them; 0 where it
+    trains on a GPU, whose memory they do not take.
+
+    An adapter beside 4 bits is merged into the dense weights. Pruning masks a copy of the model and compares
+    it with the smaller one; FineGates with the smaller one as it is and as it was written.
+    """
+    if row.weight_bytes is None or row.parameters is None or adapted is None or not _on_cpu(params.device):
+        return 0
+    if params.adapt.nf4:
+        return row.weight_bytes + FP32 * (row.parameters + (row.trained or 0))
+    if params.adapt.method in PRUNING:
+        return FP32 * (2 * row.parameters + adapted.parameters)
+    return FP32 * (row.parameters + 2 * adapted.parameters) if params.adapt.cuts else 0
+
+
+def _on_cpu(device: str) -> bool:
+    from stages.common.checkpoint import pick_device
+
+    return device != "cuda" and pick_device("cpu" if device == "cpu" else "auto") == "cpu"
 
 
 def _judge_rows(params: Any) -> Iterator[Row]:
@@ -164,11 +196,12 @@ def _row(
     model: _Model | None,
     settings: Any,
     trained: int | None = None,
+    frozen: int = 0,
     teacher: _Model | None = None,
     nf4: bool = False,
 ) -> Row:
-    """`trained`: parameters that take a gradient, all of the model when None. `teacher` runs forward only.
-    `nf4`: the matrices are held in 4 bits.
+    """`trained`: parameters that take a gradient, all of the model when None. `frozen`: numbers held beside
+    them and the model. `teacher` runs forward only. `nf4`: the matrices are held in 4 bits.
     """
     if model is None:
         return Row(stage, None, None, tokens=settings.tokens, note=_unknown(model))
@@ -182,7 +215,7 @@ def _row(
     return Row(
         stage,
         model.parameters,
-        FP32 * (model.parameters + extra + (teacher.parameters if teacher else 0))
+        FP32 * (model.parameters + extra + frozen + (teacher.parameters if teacher else 0))
         - (round((FP32 - NF4) * sum(prod(shape) for shape in model.matrices.values())) if nf4 else 0),
         TRAINED_BYTES * (model.parameters if trained is None else trained),
         model.activation_bytes(part, settings.precision),

@@ -53,13 +53,31 @@ def trainable_numbers(block: AdaptBlock, layers: Mapping[str, Layer], config: An
 
     Of a method that prunes first, LoRA on the whole model: an upper bound, as the widths are not known yet.
     """
-    named = set(block.target_modules or ())
-    targets = {name: layer for name, layer in layers.items() if name.rpartition(".")[2] in named}
+    targets = targets_of(block, layers)
     if not block.cuts:
         formula = FORMULAS[block.method]
         return sum(formula(name, layer, block.rank or 0) for name, layer in targets.items())
     beside = sum((block.rank or 0) * layer.ends for layer in targets.values())
     return beside + (_gates(block, targets, layers, config) if block.method == "finegates" else 0)
+
+
+def frozen_numbers(block: AdaptBlock, layers: Mapping[str, Layer]) -> int:
+    """Numbers that a method keeps beside the model and does not train: the singular vectors of LoRA-XS, the
+    matrices of VeRA that all layers share.
+    """
+    found = list(targets_of(block, layers).values())
+    if block.method == "lora-xs":
+        return sum((block.rank or 0) * layer.ends for layer in found)
+    if block.method == "vera" and found:
+        widest = max(layer.inner for layer in found) + max(layer.outer for layer in found)
+        return (block.rank or 0) * widest
+    return 0
+
+
+def targets_of(block: AdaptBlock, layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Those of `layers` that the block's target modules name by their end."""
+    named = set(block.target_modules or ())
+    return {name: layer for name, layer in layers.items() if name.rpartition(".")[2] in named}
 
 
 def _gates(block: AdaptBlock, targets: Mapping[str, Layer], layers: Mapping[str, Layer], config: Any) -> int:

@@ -17,7 +17,7 @@ from stages.common.checkpoint import digest, load_model, load_tokenizer, save_mo
 from stages.common.errors import UserError
 from stages.common.params.adaptation import LOW_RANK, PARTIAL, USES, AdaptBlock
 from stages.common.params.training import Optimisation
-from stages.common.trainable import linear_layers, trainable_numbers
+from stages.common.trainable import frozen_numbers, linear_layers, trainable_numbers
 from stages.common.training.optimiser import make_optimiser, named_trainable
 from stages.common.training.resume import Resume
 
@@ -130,6 +130,14 @@ def test_weight_decay_alone_moves_nothing(values: dict[str, Any], world: Path) -
 
 def _gated(values: dict[str, Any], used: Optimisation) -> AdaptBlock:
     return AdaptBlock(**{"data": None, "mix": {"world-en": 1.0}, "training": used, **values})
+
+
+@pytest.mark.parametrize("method", ["lora", "lora-xs", "vera"])
+def test_what_is_held_beside_the_model_is_counted(method: str, world: Path) -> None:
+    block, base = fakes.block(method), load_model(world / "base", dtype=torch.float32)
+    before = sum(value.numel() for value in base.buffers())
+    after = sum(value.numel() for value in fakes.adapted(world, block).model.buffers())
+    assert after - before == frozen_numbers(block, linear_layers(base))
 
 
 @pytest.mark.parametrize("method", METHODS)

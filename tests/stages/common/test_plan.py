@@ -87,6 +87,36 @@ def test_a_4_bit_base_takes_less_memory() -> None:
     assert saved == pytest.approx(weights * (32 - 4.127) / 8, rel=1e-3)
 
 
+def test_a_4_bit_base_is_loaded_and_merged_dense_where_it_trains_on_the_cpu() -> None:
+    training = settings(batch_size=1, sequence_length=16).model_dump()
+    values = _params(adapt={"nf4": True, "training": training}).model_dump()
+    small = _rows(parse(values | {"device": "cpu"}, "params.yaml"))["adapt"]
+    held = (small.weight_bytes or 0) + (small.optimiser_bytes or 0) + (small.activation_bytes or 0)
+    both = (small.weight_bytes or 0) + 4 * (1_050_752 + (small.trained or 0))
+    assert small.memory == both > held
+    assert _rows(parse(values | {"device": "cuda"}, "params.yaml"))["adapt"].memory == held
+
+
+def test_lora_xs_holds_the_factors_that_it_does_not_train() -> None:
+    lora, crossed = (_rows(_params(adapt={"method": name}))["adapt"] for name in ("lora", "lora-xs"))
+    # As many numbers as LoRA trains, and 28 matrices of 16 by 16.
+    assert crossed.trained == 28 * 16 * 16
+    assert crossed.weight_bytes == (lora.weight_bytes or 0) + 4 * crossed.trained
+    assert (crossed.optimiser_bytes or 0) < (lora.optimiser_bytes or 0) / 10
+
+
+def test_cutting_holds_copies() -> None:
+    tight = {"training": settings(batch_size=1, sequence_length=16).model_dump()}
+    gated = _cut(0.3)
+    values = gated.model_dump() | {"device": "cpu"}
+    values["adapt"] |= tight
+    left = _rows(gated)["quantize adapt-bf16"].parameters or 0
+    assert _rows(parse(values, "params.yaml"))["adapt"].memory == 4 * (1_050_752 + 2 * left)
+    lora = {"method": "magnitude", "rank": 8, "alpha": 16, "target_modules": ["q_proj"]}
+    values["adapt"] |= {**lora, "shrink": {"share": 0.3, "mode": "global"}}
+    assert _rows(parse(values, "params.yaml"))["adapt"].memory == 4 * (2 * 1_050_752 + left)
+
+
 def test_time_scales_from_the_measured_speed() -> None:
     params = _params()
     rows = _rows(params, speed=1e9)
