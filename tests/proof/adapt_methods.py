@@ -23,9 +23,8 @@ from typing import Any
 import yaml
 
 from tests.proof import cutting
-from tests.proof.common import ROOT, piece, replace_between, write_result
+from tests.proof.common import ROOT, interval, piece, replace_between, write_result
 from tests.proof.cutting import PARENT, World
-from tests.proof.pruning import interval
 
 CLAIM = "adapt_methods"
 WORLD = World(CLAIM, tokens=60_000)

@@ -15,11 +15,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.proof.common import ROOT, SCRATCH, piece, replace_between, run, workspace, write_result
+from tests.proof.common import ROOT, SCRATCH, interval, piece, replace_between, run, workspace, write_result
 from tests.proof.finegates_shapes import shapes
 from tests.proof.finegates_tables import tables
 from tests.proof.finegates_time import times
-from tests.proof.pruning import interval
 
 CLAIM = "finegates"
 TUNED_AT = 0.3

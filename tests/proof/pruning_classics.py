@@ -14,9 +14,9 @@ import yaml
 from tests.proof import cutting
 from tests.proof.classics import DATA
 from tests.proof.classics import profile as classics_profile
-from tests.proof.common import RESULTS, ROOT, piece, write_result
+from tests.proof.common import RESULTS, ROOT, interval, piece, write_result
 from tests.proof.cutting import PARENT, UNCUT, Cut, World
-from tests.proof.pruning import OURS, RECOVERY_RATES, interval
+from tests.proof.pruning import OURS
 
 CLAIM = "pruning_classics"
 WORLD = World(CLAIM, tokens=60_000)
@@ -24,7 +24,7 @@ RECOVERY_TOKENS = 200_000  # with those of the adaptation less than a tenth of t
 SHARE = 0.3
 SEEDS = (1, 2, 3)
 METHODS = (OURS, "wanda", "minitron", "random")
-RECOVERED = (OURS, "wanda")
+RECOVERED = (UNCUT, OURS, "wanda")
 METRICS = ("bpc_ru", "bpc_en")
 
 
@@ -37,10 +37,8 @@ def measure() -> None:
         raise SystemExit(f"{CLAIM}: {earlier.relative_to(ROOT)} is absent; run CLAIM=pruning first, it tunes")
     told = json.loads(earlier.read_text(encoding="utf-8"))
     rates = told["tuning"]["chosen"]
-    again = {
-        method: told["recovery"]["methods"].get(method, {}).get("learning_rate", RECOVERY_RATES[0])
-        for method in RECOVERED
-    }
+    again = {method: found["learning_rate"] for method, found in told["recovery"]["methods"].items()}
+    again[UNCUT] = again[OURS]
     cutting.parent(WORLD, _edit)
     whole = piece(CLAIM, "scored-parent", lambda: cutting.scored(WORLD, PARENT))
     with cutting.workers(CLAIM) as pool:

@@ -7,6 +7,8 @@ from typing import Any
 from tests.proof.cutting import AS_IT_IS
 
 METRICS = {"bpc_ru": "bits/char ru", "bpc_en": "bits/char en", "tasks_ru": "tasks ru"}
+WHOLES = {"of_parent": "the parent's task score", "of_uncut": "that of the uncut model"}
+WIDTH, BITS, BOTH = "width alone", "bits alone", "both"
 LANGUAGES = {"bpc_ru": "ru", "bpc_en": "en"}
 
 
@@ -100,31 +102,31 @@ def _recovery(found: dict[str, Any]) -> str:
 
 def _density(found: dict[str, Any]) -> str:
     density = found["density"]
-    wholes = {"parent": found["parent"], "uncut": density["uncut"]}
-    curve = [{"share": 0.0, "after_rounding": 0.0, **density["uncut"]}, *density["curve"]]
+    whole = ("0%", "", *(_spread(density["uncut"][key]) for key in METRICS), "", "")
     rows = [
         (
             f"{point['share']:.0%}",
             f"{point['after_rounding']:.1%}",
-            *(f"{point[key]:.4f}" for key in METRICS),
-            *(f"{point['tasks_ru'] / whole['tasks_ru']:.1%}" for whole in wholes.values()),
+            *(_spread(point[key]) for key in METRICS),
+            *(_spread(point[key], form=".1%") for key in WHOLES),
         )
-        for point in curve
+        for point in density["curve"]
     ]
-    keeps = density["keeps"]
-    kept = " ".join(f"Of the task score of the {name} model {_keeps(keeps[name])}." for name in wholes)
-    head = ("asked", "removed", *METRICS.values(), "of the parent's tasks", "of the uncut model's")
+    kept = " ".join(f"Of {name} {_keeps(density['keeps'][key])}." for key, name in WHOLES.items())
     return (
-        f"FineGates and recovery, by density (seed {density['seed']}); the uncut model is the parent trained "
-        f"alike. {kept}\n\n{_table(head, rows)}"
+        f"FineGates and recovery, by density ({len(density['seeds'])} seeds); the first line is the parent "
+        f"trained alike without a cut. By the mean (in brackets: with the whole interval), the most that may "
+        f"go: {kept}\n\n{_table(('asked', 'removed', *METRICS.values(), *WHOLES.values()), [whole, *rows])}"
     )
 
 
-def _keeps(shares: dict[str, float | None]) -> str:
+def _keeps(shares: dict[str, dict[str, float | None]]) -> str:
+    def told(share: float | None) -> str:
+        return "nothing" if share is None else f"{share:.1%}"
+
     return ", ".join(
-        f"{float(kept):.0%} is kept "
-        + ("at none of these widths" if share is None else f"up to {share:.1%} removed")
-        for kept, share in sorted(shares.items(), reverse=True)
+        f"{float(kept):.0%} is kept with {told(ends['mean'])} removed ({told(ends['low'])})"
+        for kept, ends in sorted(shares.items(), reverse=True)
     )
 
 
@@ -134,20 +136,22 @@ def _packed(found: dict[str, Any]) -> str:
         if point is None:
             return ""
         cut = f"cut {point['share']:.0%}" if point["share"] else ""
-        recipe = "" if point["recipe"] == "bf16" else point["recipe"]
+        recipe = "" if kind == WIDTH else point["recipe"]
         return f"{point['bpc_ru']:.4f} ({', '.join(part for part in (cut, recipe) if part)})"
 
-    kinds = ("width alone", "bits alone", "both")
+    kinds = (WIDTH, BITS, BOTH)
     rows: list[tuple[str, ...]] = []
     for row in found["packed"]["best_within"]:
         bits = tuple(told(row, kind) for kind in kinds)
         if not rows or rows[-1][1:-1] != bits:
-            rows.append((f"{row['bytes']:,}", *bits, row["winner"]))
+            lead = f"{row['first']}, by {_spread(row['lead'])}" if row["lead"] else ""
+            rows.append((f"{row['bytes']:,}", *bits, lead))
     whole = max(point["bytes"] for point in found["packed"]["points"])
     return (
-        f"Gates and HIGGS, all models recovered: the fewest Russian bits per character within so many stored "
-        f"bytes of all weights (uncut in bf16: {whole:,}; each point is in docs/results/pruning.json):\n\n"
-        + _table(("bytes", *kinds, "best"), rows)
+        "Gates and HIGGS, all models recovered, means over the same seeds: the fewest Russian bits per "
+        "character within so many stored bytes of all weights, and the lead of the first over the second, "
+        f"seed by seed (uncut in bf16: {whole:,} bytes; every point is in "
+        "[pruning.json](results/pruning.json)):\n\n" + _table(("bytes", *kinds, "ahead"), rows)
     )
 
 

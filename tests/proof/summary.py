@@ -340,8 +340,8 @@ def _pruning(found: dict[str, Any]) -> str:
         )
 
     kept = ", ".join(
-        f"{float(kept):.0%} up to {share:.1%} removed" if share is not None else f"{float(kept):.0%} nowhere"
-        for kept, share in found["density"]["keeps"]["uncut"].items()
+        f"{float(kept):.0%} with {ends['mean'] or 0:.1%} removed"
+        for kept, ends in sorted(found["density"]["keeps"]["of_uncut"].items(), reverse=True)
     )
     return (
         f"Russian bits per character after the cut and equal training. {'; '.join(told)}.<br>FineGates minus "
