@@ -7,7 +7,8 @@ from typing import Any
 
 def tables(found: dict[str, Any]) -> str:
     """Markdown: budgets and bits, modes, dials, then what holds by construction."""
-    return "\n\n".join([_shares(found), _variants(found), _trials(found), _checks(found), _time(found)])
+    parts = (_shares, _forward, _variants, _trials, _checks, _time)
+    return "\n\n".join(part(found) for part in parts)
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -52,6 +53,21 @@ def _shares(found: dict[str, Any]) -> str:
     return (
         f"Mode `global`, weights frozen, {found['tokens']:,} tokens; bits per character of held-out text:\n\n"
         + _table(head, rows)
+    )
+
+
+def _forward(found: dict[str, Any]) -> str:
+    def told(value: dict[str, Any]) -> str:
+        return f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+
+    rows = [
+        (f"{100 * float(share):g}", method, told(bits["ru"]), told(bits["en"]))
+        for share, methods in found["without_training"].items()
+        for method, bits in methods.items()
+    ]
+    return (
+        "The same cuts by scores that read calibration text forward only, and nothing trained:\n\n"
+        + _table(("asked, %", "method", "Russian", "English"), rows)
     )
 
 
