@@ -392,6 +392,20 @@ def _pruning_classics(found: dict[str, Any]) -> str:
     )
 
 
+def _supervised(found: dict[str, Any]) -> str:
+    def told(line: dict[str, Any]) -> str:
+        losses = ", ".join(f"{name} {value['mean']:.2f}" for name, value in line["answers"].items())
+        return f"{losses}; Russian bits per character {line['bpc_ru']['mean']:.3f}"
+
+    parent = found["parent"]
+    before = ", ".join(f"{name} {value:.2f}" for name, value in parent["answers"].items())
+    lines = "<br>".join(f"{name}: {told(line)}" for name, line in found["lines"].items())
+    return (
+        f"nats per answer token on held-out answers of real files, before: {before}; Russian bits per "
+        f"character {parent['bpc_ru']:.3f}<br>{lines}"
+    )
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -416,5 +430,6 @@ SENTENCES = {
     "endpoint": _endpoint,
     "cut_latency": _cut_latency,
     "adapt_methods": _adapt_methods,
+    "supervised": _supervised,
     "finegates": _finegates,
 }
