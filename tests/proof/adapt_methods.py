@@ -27,6 +27,7 @@ import yaml
 from tests.proof import cutting
 from tests.proof.common import ROOT, interval, piece, replace_between, write_result
 from tests.proof.cutting import PARENT, World
+from tests.proof.markdown import spread, table
 
 CLAIM = "adapt_methods"
 WORLD = World(CLAIM, tokens=60_000)
@@ -116,7 +117,7 @@ def measure() -> None:
         "methods": methods,
     }
     write_result(CLAIM, found)
-    replace_between(PAGE, BEGIN, END, table(found))
+    replace_between(PAGE, BEGIN, END, tables(found))
 
 
 def _params(world: World, name: str, rate: float, seed: int, rows: int | None = None) -> Any:
@@ -333,15 +334,12 @@ HEAD = (
 )
 
 
-def table(found: dict[str, Any]) -> str:
+def tables(found: dict[str, Any]) -> str:
     """The lines between the markers of docs/adapt.md."""
-
-    def told(value: dict[str, Any]) -> str:
-        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
     whole = found["parent"]
     before = ("none (the parent)", "", "", "", "", "", "", *(f"{whole[key]:.3f}" for key in METRICS))
-    rows = [HEAD, ("---",) * len(HEAD), before]
+    rows = [before]
     for name, row in found["methods"].items():
         step = row["step"]
         rows.append(
@@ -353,7 +351,7 @@ def table(found: dict[str, Any]) -> str:
                 f"{row['adapter_bytes'] / 1024:,.0f}",
                 f"{step['ratio']:.2f} [{step['low']:.2f}, {step['high']:.2f}]",
                 f"{row['memory']['rise_mib']:.0f}",
-                *(told(row[key]) for key in METRICS),
+                *(spread(row[key], form=".3f") for key in METRICS),
             )
         )
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return table(HEAD, rows)

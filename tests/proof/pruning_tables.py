@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.proof.cutting import AS_IT_IS
+from tests.proof.markdown import spread, table
 
 METRICS = {"bpc_ru": "bits/char ru", "bpc_en": "bits/char en", "tasks_ru": "tasks ru"}
 WHOLES = {"of_parent": "the parent's task score", "of_uncut": "that of the uncut model"}
@@ -34,8 +35,8 @@ def _compared(found: dict[str, Any]) -> str:
                     f"{float(share):.0%}",
                     method,
                     f"{row['after_rounding']:.1%}" if "after_rounding" in row else "",
-                    *(_spread(row[key]) for key in METRICS),
-                    _spread(lead, sign="+") if lead else "",
+                    *(spread(row[key]) for key in METRICS),
+                    spread(lead, sign="+") if lead else "",
                 )
             )
     head = ("asked", "method", "removed", *METRICS.values(), "FineGates minus this, bits/char ru")
@@ -47,7 +48,7 @@ def _compared(found: dict[str, Any]) -> str:
     return (
         f"After {tokens:,} tokens, mean and 95 % interval over the seeds of the adaptation (the parent "
         f"without any: {said}). `lora` is the parent adapted without a cut. Learning rates, chosen at "
-        f"{tuning['share']:.0%} on seed {tuning['seed']}: {chosen}.\n\n{_table(head, rows)}"
+        f"{tuning['share']:.0%} on seed {tuning['seed']}: {chosen}.\n\n{table(head, rows)}"
     )
 
 
@@ -68,9 +69,9 @@ def _untrained(found: dict[str, Any]) -> str:
     return (
         "Without any training, Russian bits per character. Units are cut, their scores compared over layers "
         "and parts on the scale that is named; the methods of `adapt` compare them as they are:\n\n"
-        + _table(("method", *(f"{share:.0%}, {scale}" for share, scale in columns)), units)
+        + table(("method", *(f"{share:.0%}, {scale}" for share, scale in columns)), units)
         + "\n\nMasks of single weights, without any training either, make no smaller model here:\n\n"
-        + _table(("method", "pattern", "zeroed", *METRICS.values()), masks)
+        + table(("method", "pattern", "zeroed", *METRICS.values()), masks)
     )
 
 
@@ -80,15 +81,15 @@ def _recovery(found: dict[str, Any]) -> str:
     for method, row in recovery["methods"].items():
         parent, uncut = row["relative_rise_over_parent"], row["relative_rise_over_uncut"]
         told = [
-            f"{_spread(parent[key], '+', '.1%')}{'' if row['within'][key] else ' (not within 3 %)'}"
+            f"{spread(parent[key], '+', '.1%')}{'' if row['within'][key] else ' (not within 3 %)'}"
             for key in LANGUAGES
         ]
-        told += [_spread(uncut[key], "+", ".1%") for key in LANGUAGES]
-        rows.append((method, *(_spread(row[key]) for key in METRICS), *told))
+        told += [spread(uncut[key], "+", ".1%") for key in LANGUAGES]
+        rows.append((method, *(spread(row[key]) for key in METRICS), *told))
     lead = recovery["ours_minus_rival"]
     blank = ("",) * 4
-    rows.append(("difference", *(_spread(lead[key], "+") for key in METRICS), *blank))
-    rows.append(("uncut, trained alike", *(_spread(recovery["uncut"][key]) for key in METRICS), *blank))
+    rows.append(("difference", *(spread(lead[key], "+") for key in METRICS), *blank))
+    rows.append(("uncut, trained alike", *(spread(recovery["uncut"][key]) for key in METRICS), *blank))
     over = [
         f"{language} over the {whole}" for whole in ("parent's", "uncut's") for language in LANGUAGES.values()
     ]
@@ -96,19 +97,19 @@ def _recovery(found: dict[str, Any]) -> str:
         f"The 30 % models after recovery by distillation from the parent on {found['tokens']['recovery']:,} "
         f"tokens, {len(lead['bpc_ru']['values'])} seeds. The parent never saw the form of the tasks, which "
         "held-out Russian text contains too, so the uncut model trained alike is the harder yardstick:\n\n"
-        f"{_table(('method', *METRICS.values(), *over), rows)}"
+        f"{table(('method', *METRICS.values(), *over), rows)}"
     )
 
 
 def _density(found: dict[str, Any]) -> str:
     density = found["density"]
-    whole = ("0%", "", *(_spread(density["uncut"][key]) for key in METRICS), "", "")
+    whole = ("0%", "", *(spread(density["uncut"][key]) for key in METRICS), "", "")
     rows = [
         (
             f"{point['share']:.0%}",
             f"{point['after_rounding']:.1%}",
-            *(_spread(point[key]) for key in METRICS),
-            *(_spread(point[key], form=".1%") for key in WHOLES),
+            *(spread(point[key]) for key in METRICS),
+            *(spread(point[key], form=".1%") for key in WHOLES),
         )
         for point in density["curve"]
     ]
@@ -116,7 +117,7 @@ def _density(found: dict[str, Any]) -> str:
     return (
         f"FineGates and recovery, by density ({len(density['seeds'])} seeds); the first line is the parent "
         f"trained alike without a cut. By the mean (in brackets: with the whole interval), the most that may "
-        f"go: {kept}\n\n{_table(('asked', 'removed', *METRICS.values(), *WHOLES.values()), [whole, *rows])}"
+        f"go: {kept}\n\n{table(('asked', 'removed', *METRICS.values(), *WHOLES.values()), [whole, *rows])}"
     )
 
 
@@ -144,22 +145,12 @@ def _packed(found: dict[str, Any]) -> str:
     for row in found["packed"]["best_within"]:
         bits = tuple(told(row, kind) for kind in kinds)
         if not rows or rows[-1][1:-1] != bits:
-            lead = f"{row['first']}, by {_spread(row['lead'])}" if row["lead"] else ""
+            lead = f"{row['first']}, by {spread(row['lead'])}" if row["lead"] else ""
             rows.append((f"{row['bytes']:,}", *bits, lead))
     whole = max(point["bytes"] for point in found["packed"]["points"])
     return (
         "Gates and HIGGS, all models recovered, means over the same seeds: the fewest Russian bits per "
         "character within so many stored bytes of all weights, and the lead of the first over the second, "
         f"seed by seed (uncut in bf16: {whole:,} bytes; every point is in "
-        "[pruning.json](results/pruning.json)):\n\n" + _table(("bytes", *kinds, "ahead"), rows)
+        "[pruning.json](results/pruning.json)):\n\n" + table(("bytes", *kinds, "ahead"), rows)
     )
-
-
-def _spread(value: dict[str, Any], sign: str = "", form: str = ".4f") -> str:
-    mean, low, high = (format(value[key], f"{sign}{form}") for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines)

@@ -13,6 +13,7 @@ from tests.proof.classics import DATA
 from tests.proof.classics import profile as classics_profile
 from tests.proof.common import ROOT, interval, piece, replace_between, run, write_result
 from tests.proof.cutting import PARENT, World
+from tests.proof.markdown import spread, table
 
 CLAIM = "supervised"
 SEEDS = (1, 2, 3)
@@ -71,7 +72,7 @@ def measure() -> None:
         "lines": {name: _line([runs[f"{name} {seed}"] for seed in SEEDS]) for name in MIXES},
     }
     write_result(CLAIM, found)
-    replace_between(PAGE, BEGIN, END, table(found))
+    replace_between(PAGE, BEGIN, END, tables(found))
 
 
 def _edit(params: dict[str, Any]) -> None:
@@ -114,22 +115,14 @@ def _line(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def tables(found: dict[str, Any]) -> str:
     """What stands between the markers of docs/supervised.md."""
-
-    def told(value: dict[str, Any]) -> str:
-        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
     head = ("", *(f"{name}, nats per answer token" for name in SUBSETS), "Russian bits per character")
     parent = found["parent"]
-    rows = [
-        head,
-        ("---",) * len(head),
-        ("parent", *(f"{parent['answers'][name]:.3f}" for name in SUBSETS), f"{parent['bpc_ru']:.3f}"),
-        *(
-            (name, *(told(line["answers"][subset]) for subset in SUBSETS), told(line["bpc_ru"]))
-            for name, line in found["lines"].items()
-        ),
+    rows = [("parent", *(f"{parent['answers'][name]:.3f}" for name in SUBSETS), f"{parent['bpc_ru']:.3f}")]
+    rows += [
+        (name, *(spread(value, form=".3f") for value in (*map(line["answers"].get, SUBSETS), line["bpc_ru"])))
+        for name, line in found["lines"].items()
     ]
     counts = "; ".join(
         f"{name}: " + ", ".join(f"{key} {count:,}" for key, count in found["files"][name].items())
@@ -137,6 +130,5 @@ def table(found: dict[str, Any]) -> str:
     )
     return (
         f"The model of profiles/classics.yaml on koziev_cc0 and the seed tasks of rulm_ru_pairs, "
-        f"{found['tokens']:,} tokens, {len(SEEDS)} seeds, held-out answers ({counts}):\n\n"
-        + "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        f"{found['tokens']:,} tokens, {len(SEEDS)} seeds, held-out answers ({counts}):\n\n{table(head, rows)}"
     )
