@@ -83,7 +83,10 @@ def tables(found: dict[str, Any]) -> str:
             name,
             f"{cut['after_rounding']:.1%}",
             f"{cut['bytes_ratio']:.3f}",
-            *(f"{one['ratio']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in cut["times"].values()),
+            *(
+                f"{one['ratio']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+                for one in (cut["times"][what] for what in TIMES)
+            ),
         )
         for name, cut in found["cuts"].items()
     ]
