@@ -113,20 +113,21 @@ def _density(found: dict[str, Any]) -> str:
         )
         for point in density["curve"]
     ]
-    kept = " ".join(f"Of {name} {_keeps(density['keeps'][key])}." for key, name in WHOLES.items())
+    kept = "; ".join(f"of {name}, {_keeps(density['keeps'][key])}" for key, name in WHOLES.items())
+    head = ("asked", "removed", *METRICS.values(), *WHOLES.values())
     return (
         f"FineGates and recovery, by density ({len(density['seeds'])} seeds); the first line is the parent "
-        f"trained alike without a cut. By the mean (in brackets: with the whole interval), the most that may "
-        f"go: {kept}\n\n{table(('asked', 'removed', *METRICS.values(), *WHOLES.values()), [whole, *rows])}"
+        f"trained alike without a cut. The most that may go, by the mean (in brackets: with the whole "
+        f"interval above): {kept}.\n\n{table(head, [whole, *rows])}"
     )
 
 
 def _keeps(shares: dict[str, dict[str, float | None]]) -> str:
     def told(share: float | None) -> str:
-        return "nothing" if share is None else f"{share:.1%}"
+        return "none of these" if share is None else f"{share:.1%}"
 
     return ", ".join(
-        f"{float(kept):.0%} is kept with {told(ends['mean'])} removed ({told(ends['low'])})"
+        f"{float(kept):.0%} with {told(ends['mean'])} removed ({told(ends['low'])})"
         for kept, ends in sorted(shares.items(), reverse=True)
     )
 
@@ -142,11 +143,15 @@ def _packed(found: dict[str, Any]) -> str:
 
     kinds = (WIDTH, BITS, BOTH)
     rows: list[tuple[str, ...]] = []
+    shown: tuple[str, ...] = ()
     for row in found["packed"]["best_within"]:
         bits = tuple(told(row, kind) for kind in kinds)
-        if not rows or rows[-1][1:-1] != bits:
+        # Once there is something to compare with, the sizes at which that gets better.
+        rivals = bits[:2] if any(bits[:2]) else bits
+        if rivals != shown:
             lead = f"{row['first']}, by {spread(row['lead'])}" if row["lead"] else ""
             rows.append((f"{row['bytes']:,}", *bits, lead))
+            shown = rivals
     whole = max(point["bytes"] for point in found["packed"]["points"])
     return (
         "Gates and HIGGS, all models recovered, means over the same seeds: the fewest Russian bits per "
