@@ -150,7 +150,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
             return self.base_layer(x, *args, **kwargs)
         if self.merged:
             return self.base_layer(x, *args, **kwargs)
-        adapters = [name for name in self.active_adapters if any(name in self._of(kind) for kind in KINDS)]
+        adapters = [name for name in self.active_adapters if self._holds(name)]
         rows: list[Tensor] = []
         for adapter in adapters:
             column_I, row_O = self._gates(adapter)
@@ -172,38 +172,46 @@ class GateLayer(nn.Module, BaseTunerLayer):
         return F.linear(F.linear(x.to(first_RI.dtype), first_RI), second_OR) * scaling
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Fold gates and matrices into the weights: W' = diag(r) (W + s B A) diag(z), b' = r b."""
+        """Fold gates and matrices into the weights: W' = diag(r) (W + s B A) diag(z), b' = r b.
+
+        Of several adapters, those merged before included, s B A is summed, and z and r are multiplied, as
+        `forward` does.
+        """
         base: Any = self.get_base_layer()
-        for adapter in check_adapters_to_merge(self, adapter_names):
-            if not any(adapter in self._of(kind) for kind in KINDS):
-                continue
-            if self._dense is None:
-                self._dense = base.weight.data, None if base.bias is None else base.bias.data
-            weight_OI, bias_O = self._folded(adapter, base.weight.data, base.bias)
-            if safe_merge and not all(
-                bool(torch.isfinite(value).all()) for value in (weight_OI, bias_O) if value is not None
-            ):
-                raise ValueError(f"NaN or infinity in the merged weights; adapter {adapter} is broken")
-            base.weight.data = weight_OI
-            if bias_O is not None:
-                base.bias.data = bias_O
-            self.merged_adapters.append(adapter)
+        new = [name for name in check_adapters_to_merge(self, adapter_names) if self._holds(name)]
+        if not new:
+            return
+        dense = self._dense or (base.weight.data, None if base.bias is None else base.bias.data)
+        weight_OI, bias_O = self._folded([*self.merged_adapters, *new], *dense)
+        if safe_merge and not all(
+            bool(torch.isfinite(value).all()) for value in (weight_OI, bias_O) if value is not None
+        ):
+            raise ValueError(f"NaN or infinity in the merged weights; adapter {', '.join(new)} is broken")
+        self._dense = dense
+        base.weight.data = weight_OI
+        if bias_O is not None:
+            base.bias.data = bias_O
+        self.merged_adapters.extend(new)
+
+    def _holds(self, adapter: str) -> bool:
+        return any(adapter in self._of(kind) for kind in KINDS)
 
     def _folded(
-        self, adapter: str, weight_OI: Tensor, bias_O: nn.Parameter | None
+        self, adapters: list[str], weight_OI: Tensor, bias_O: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        column_I, row_O = (None if gate is None else gate.detach() for gate in self.evaluated(adapter))
         wide_OI = weight_OI.float()
-        bias = None if bias_O is None else bias_O.data
-        if adapter in self.finegates_scaling:
-            delta_OI = self.finegates_B[adapter].detach() @ self.finegates_A[adapter].detach()
-            wide_OI = wide_OI + delta_OI * self.finegates_scaling[adapter]
-        if column_I is not None:
-            wide_OI = wide_OI * column_I
-        if row_O is not None:
-            wide_OI = wide_OI * row_O[:, None]
-            bias = None if bias is None else (bias * row_O).to(bias.dtype)
-        return wide_OI.to(weight_OI.dtype), bias
+        for adapter in adapters:
+            if adapter in self.finegates_scaling:
+                delta_OI = self.finegates_B[adapter].detach() @ self.finegates_A[adapter].detach()
+                wide_OI = wide_OI + delta_OI * self.finegates_scaling[adapter]
+        for adapter in adapters:
+            column_I, row_O = (None if gate is None else gate.detach() for gate in self.evaluated(adapter))
+            if column_I is not None:
+                wide_OI = wide_OI * column_I
+            if row_O is not None:
+                wide_OI = wide_OI * row_O[:, None]
+                bias_O = None if bias_O is None else (bias_O * row_O).to(bias_O.dtype)
+        return wide_OI.to(weight_OI.dtype), bias_O
 
     def unmerge(self) -> None:
         """Put the weights back as they were: what a closed gate took cannot be computed back."""

@@ -149,6 +149,29 @@ def test_several_adapters_on_one_base() -> None:
     assert torch.equal(logits(model), second)
 
 
+@pytest.mark.parametrize("mode", ["global", "faithful"])
+@pytest.mark.parametrize("together", [True, False])
+def test_several_active_adapters_merge_into_what_they_are_together(mode: str, together: bool) -> None:
+    """Gates of one adapter act on the matrices of the other too, in whatever order they are merged."""
+    changes: dict[str, Any] = {"mode": mode, "r": 2, "target_modules": ALL}
+    model = wrapped("beside", mode=mode)
+    model.add_adapter("other", FineGatesConfig(seed=5, **changes))
+    model.base_model.set_adapter(["default", "other"])
+    stir(model)
+    stir(model, seed=1, adapter="other")
+    expected, before = logits(model), copy.deepcopy(model.state_dict())
+    if together:
+        model.merge_adapter()
+    else:
+        model.merge_adapter(["other"])
+        with pytest.warns(UserWarning, match="Already following adapters were merged other"):
+            model.merge_adapter(["default"])
+    torch.testing.assert_close(logits(model), expected, rtol=0, atol=2e-5)
+    model.unmerge_adapter()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(logits(model), expected)
+
+
 def test_exclude_modules_keeps_layers_whole() -> None:
     model = wrapped(exclude_modules=["layers.0.mlp.down_proj"])
     gated = [name for name, module in model.named_modules() if isinstance(module, GateLayer)]
