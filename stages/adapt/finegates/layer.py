@@ -96,12 +96,15 @@ class GateLayer(nn.Module, BaseTunerLayer):
         return self.at, self.part
 
     def parameter(self, kind: str, adapter: str) -> Tensor | None:
-        """The parameter of `adapter`, None where it has none of this kind."""
-        held = self._of(kind)
-        return dict(held).get(adapter)
+        """The parameter of `adapter` without its gradient, None where it has none of this kind."""
+        found = dict(self._of(kind)).get(adapter)
+        return None if found is None else found.detach()
 
     def evaluated(self, adapter: str) -> tuple[Tensor | None, Tensor | None]:
-        """Gates of evaluation in fp32, on the columns (I,) and on the rows (O,); None: all open."""
+        """Gates of evaluation in fp32, on the columns (I,) and on the rows (O,); None: all open.
+
+        They take no gradient: gates learn through what is drawn for them.
+        """
         mu_U = self.parameter("mu", adapter)
         if fixed := self._fixed.get(adapter):
             first, *second = (gate.to(self.weight.device) for gate in fixed)
@@ -124,7 +127,10 @@ class GateLayer(nn.Module, BaseTunerLayer):
         self._drawn[adapter] = column_I, row_O
 
     def fix(self, adapter: str, gates: tuple[Tensor, ...] | None) -> None:
-        """Train and evaluate with `gates`, shaped as the parameters are; None: with the parameters again."""
+        """Train and evaluate with `gates`, shaped as the parameters are; None: with the parameters,
+        as in evaluation.
+        """
+        self._drawn.pop(adapter, None)
         if gates is None:
             self._fixed.pop(adapter, None)
         else:
@@ -205,7 +211,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
                 delta_OI = self.finegates_B[adapter].detach() @ self.finegates_A[adapter].detach()
                 wide_OI = wide_OI + delta_OI * self.finegates_scaling[adapter]
         for adapter in adapters:
-            column_I, row_O = (None if gate is None else gate.detach() for gate in self.evaluated(adapter))
+            column_I, row_O = self.evaluated(adapter)
             if column_I is not None:
                 wide_OI = wide_OI * column_I
             if row_O is not None:

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from stages.adapt.finegates.config import PREFIX, FineGatesConfig
 from stages.adapt.finegates.layer import GateLayer
 from stages.adapt.finegates.objective import Objective
-from stages.adapt.shrink.units import FFN, GROUPS, Units
+from stages.adapt.finegates.picking import OWNERS
+from stages.adapt.shrink.budget import Choice, Multiples
+from stages.adapt.shrink.units import Units
 from stages.common.errors import UserError
+from stages.common.params.adaptation import Multiples as Rounding
 
-# The layers whose input columns are units, and of which part.
-OWNERS = {"down_proj": FFN, "o_proj": GROUPS}
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ROUNDING = Rounding()
 _PLACE = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:mlp|self_attn)\.(\w+)$")
 
 
@@ -61,6 +63,41 @@ class FineGatesModel(BaseTuner):
             config: Any = self.peft_config[adapter]
             self._objectives[adapter] = Objective(layers, adapter, config, self._units)
         return self._objectives[adapter]
+
+    def pick(
+        self,
+        share: float | None = None,
+        multiples: Multiples = ROUNDING,
+        layers: int = 0,
+        adapter: str = "default",
+    ) -> Choice:
+        """Train and evaluate from now on the model that would be cut now; the gates learn no more, but their
+        parameters stay.
+
+        `share` in the place of the configuration's; widths are rounded up to `multiples`; so many whole
+        `layers` go first. Raises `UserError` where that cannot be cut.
+        """
+        choice = self.objective(adapter).choose(multiples, layers, share)
+        self.objective(adapter).show(choice.kept)
+        return choice
+
+    def settle(
+        self,
+        share: float | None = None,
+        multiples: Multiples = ROUNDING,
+        layers: int = 0,
+        adapter: str = "default",
+    ) -> Choice:
+        """Fix which units stay: their gates become 1 and the others 0, in what is saved and merged too.
+        `kept` of what is returned is what `stages.adapt.shrink.slicing.cut` needs. Again gives the same.
+
+        Arguments and errors are those of `pick`.
+        """
+        objective = self.objective(adapter)
+        if objective.settled is None:
+            objective.settled = objective.choose(multiples, layers, share)
+            objective.settle(objective.settled.kept)
+        return objective.settled
 
     def penalty(self) -> Tensor | None:
         """What mode `faithful` adds to the loss, summed over the active adapters; None in other modes."""

@@ -1,0 +1,91 @@
+"""Which units stay by the scores of gates, and what gates cannot cut, said before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from stages.adapt.shrink.budget import KEY, Choice, Multiples, Settings, choose
+from stages.adapt.shrink.units import FFN, GROUPS, PARTS, Scores, Units
+from stages.common.errors import UserError
+
+# The layers whose input columns are units, and of which part.
+OWNERS = {"down_proj": FFN, "o_proj": GROUPS}
+# Layers where closed rows or columns close the whole unit. Queries and keys are not among them: without
+# them a head looks everywhere alike, but still gives something.
+CLOSING = {**OWNERS, "up_proj": FFN, "gate_proj": FFN, "v_proj": GROUPS}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `choose` reads, for gates outside the stage."""
+
+    share: float
+    mode: str
+    multiples: Multiples
+    layers: int
+
+
+def gated_units(config: Any, names: Collection[str], settings: Settings) -> Units:
+    """The units of the model that `config` describes which gates on all its layers of these last `names` can
+    remove.
+
+    Raises `UserError` for a family without slicing rules, layers whose gates close no unit, whole layers that
+    gates on `names` do not close, and a budget that cannot be met.
+    """
+    parts = frozenset(CLOSING[name] for name in names if name in CLOSING)
+    check_closing(parts, names)
+    check_layers(settings.layers, set(OWNERS) - set(names))
+    units = Units.of(config, parts)
+    choose(units, equal(units), settings)
+    return units
+
+
+def check_closing(parts: Collection[str], names: Collection[str]) -> None:
+    """Raise `UserError` when gates on the layers `names` remove no `parts`."""
+    if not parts:
+        raise UserError(
+            f"FineGates: gates on {', '.join(sorted(names))} close no unit; target v_proj or o_proj for KV "
+            "groups, or gate_proj, up_proj or down_proj for FFN neurons"
+        )
+
+
+def check_layers(layers: int, ungated: Collection[str]) -> None:
+    """Raise `UserError` when `layers` should go whole by gates that are not there."""
+    if layers and ungated:
+        raise UserError(
+            f"{KEY}.layers: a whole layer goes by the gates on {' and '.join(OWNERS)}; target "
+            f"{', '.join(sorted(ungated))} too, or set layers to 0"
+        )
+
+
+def equal(units: Units) -> Scores:
+    """Scores that prefer no unit."""
+    return Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
+
+
+def pick(units: Units, scores: Scores, settings: Settings) -> Choice:
+    """What stays; in mode `uniform` with the number of KV groups nearest to what the gates keep on average.
+
+    Raises `UserError` as `choose` does.
+    """
+    if settings.mode != "uniform":
+        return choose(units, scores, settings)
+    free = choose(units, scores, replace(as_wanted(settings), mode="global")).kept
+    mean = sum(len(free.groups[at]) for at in free.layers) / len(free.layers)
+    allowed = units.uniform_groups or range(1, min(layer.groups for layer in units.layers) + 1)
+    failed = None
+    for number in sorted(allowed, key=lambda number: (abs(number - mean), number)):
+        try:
+            return choose(replace(units, uniform_groups=frozenset({number})), scores, settings)
+        except UserError as error:
+            failed = failed or error
+    raise failed or UserError(f"{KEY}.mode: uniform has no number of KV groups to choose from")
+
+
+def as_wanted(settings: Settings) -> Wanted:
+    """A copy of `settings`."""
+    return Wanted(settings.share, settings.mode, settings.multiples, settings.layers)
