@@ -68,24 +68,24 @@ def equal(units: Units) -> Scores:
 
 
 def pick(units: Units, scores: Scores, settings: Settings) -> Choice:
-    """What stays; in mode `uniform` with the number of KV groups nearest to what the gates keep on average.
+    """What stays; in mode `uniform`, of the numbers of KV groups that neurons can complete to the budget the
+    one nearest to what the gates keep on average, and where there is none what `choose` takes.
 
     Raises `UserError` as `choose` does.
     """
     if settings.mode != "uniform":
         return choose(units, scores, settings)
-    free = choose(units, scores, replace(as_wanted(settings), mode="global")).kept
+    wanted = Wanted(settings.share, "global", settings.multiples, settings.layers)
+    free = choose(units, scores, wanted).kept
     mean = sum(len(free.groups[at]) for at in free.layers) / len(free.layers)
     allowed = units.uniform_groups or range(1, min(layer.groups for layer in units.layers) + 1)
-    failed = None
     for number in sorted(allowed, key=lambda number: (abs(number - mean), number)):
         try:
-            return choose(replace(units, uniform_groups=frozenset({number})), scores, settings)
-        except UserError as error:
-            failed = failed or error
-    raise failed or UserError(f"{KEY}.mode: uniform has no number of KV groups to choose from")
-
-
-def as_wanted(settings: Settings) -> Wanted:
-    """A copy of `settings`."""
-    return Wanted(settings.share, settings.mode, settings.multiples, settings.layers)
+            found = choose(replace(units, uniform_groups=frozenset({number})), scores, settings)
+        except UserError:
+            continue
+        # Equal widths leave half a neuron of every layer at most.
+        step = sum(units.layers[at].ffn_cost for at in found.kept.layers)
+        if abs(found.before_rounding - settings.share) * units.gateable <= step / 2:
+            return found
+    return choose(units, scores, settings)
