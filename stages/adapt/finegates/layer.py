@@ -103,19 +103,26 @@ class GateLayer(nn.Module, BaseTunerLayer):
     def evaluated(self, adapter: str) -> tuple[Tensor | None, Tensor | None]:
         """Gates of evaluation in fp32, on the columns (I,) and on the rows (O,); None: all open.
 
-        They take no gradient: gates learn through what is drawn for them.
+        They take no gradient: gates learn through what is drawn for them. Where every unit is closed, as in a
+        layer that goes whole, so are the rows, because a bias would stay.
         """
         mu_U = self.parameter("mu", adapter)
         if fixed := self._fixed.get(adapter):
             first, *second = (gate.to(self.weight.device) for gate in fixed)
-            return (first, second[0]) if second else (self.expand(first), None)
+            return (first, second[0]) if second else self._of_units(first)
         if mu_U is not None:
-            return self.expand(mu_U.float().clamp(0, 1)), None
+            return self._of_units(mu_U.float().clamp(0, 1))
         column_I, row_O = (self.parameter(kind, adapter) for kind in ("column", "row"))
         return (
             None if column_I is None else faithful.evaluated(column_I),
             None if row_O is None else faithful.evaluated(row_O),
         )
+
+    def _of_units(self, z_U: Tensor) -> tuple[Tensor, Tensor | None]:
+        base: Any = self.get_base_layer()
+        if base.bias is None:
+            return self.expand(z_U), None
+        return self.expand(z_U), (z_U != 0).any().float().expand(self.out_features)
 
     def expand(self, z_U: Tensor) -> Tensor:
         """Gates of the units as gates of the columns, (I,)."""

@@ -266,6 +266,8 @@ class Objective:
                 (at, part), kind = tied[layer]
                 open_U = _indicator(kept.of(part)[at], self._known.layers[at].count(part))
                 gates[kind] = open_U.repeat_interleave(len(gates[kind]) // len(open_U))
+                if layer.name in OWNERS and at not in kept.layers:
+                    gates["row"].zero_()
             yield layer, (gates["column"], gates["row"])
 
 

@@ -215,6 +215,38 @@ def test_whole_layers_can_go(world: Path) -> None:
     torch.testing.assert_close(fakes.logits(finished.model), before, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("mode", "rank"), [("global", None), ("global", 2), ("uniform", None), ("faithful", None)]
+)
+def test_the_biases_of_whole_layers_go_too(mode: str, rank: int | None, tmp_path: Path) -> None:
+    """Closed columns leave the biases of o_proj and down_proj; the saved adapter must be the cut model."""
+    biased = {**SHAPE, "layers": 4, "attention_bias": True, "mlp_bias": True}
+    world = fakes.make_base(tmp_path / "biased", "llama", **biased)
+    targets = fakes.TARGETS if mode == "faithful" or rank else None
+    given = finegates_fakes.block(0.5, mode, rank, targets, layers=1)
+    adaptation = _adapted(world, given)
+    _stir(adaptation)
+    choice = adaptation.settle()
+    assert len(choice.kept.layers) == 3
+    adaptation.save_adapter(tmp_path / "adapter")
+    gated = fakes.logits(adaptation.model)
+    small = adaptation.finish().model
+    assert small.config.num_hidden_layers == 3
+    again = PeftModel.from_pretrained(load_model(world / "base", dtype=torch.float32), tmp_path / "adapter")
+    assert torch.equal(fakes.logits(again), gated)
+    torch.testing.assert_close(fakes.logits(small), gated, rtol=0, atol=1e-4 if rank else 1e-5)
+
+
+def test_a_gated_model_that_is_not_the_cut_one_fails(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adaptation = _adapted(world, finegates_fakes.block(share=0.5))
+    _stir(adaptation)
+    adaptation.settle()
+    layer = adaptation.objective.layers[0]
+    monkeypatch.setattr(layer, "_gates", lambda _: (torch.ones(layer.in_features), None))
+    with pytest.raises(RuntimeError, match="not one function"):
+        adaptation.finish()
+
+
 @pytest.mark.parametrize("mode", ["global", "faithful"])
 def test_after_the_last_step_the_cut_is_evaluated(mode: str, world: Path) -> None:
     targets = fakes.TARGETS if mode == "faithful" else None
