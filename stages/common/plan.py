@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError
+from stages.common.params.adaptation import GATES
 from stages.common.params.training import SHRUNK
 from stages.common.trainable import Layer, linear_layers, trainable_numbers
 
@@ -219,16 +220,15 @@ def _adapted(params: Any, base: _Model | None) -> _Model | None:
     """
     if base is None or not params.adapt.cuts:
         return base
-    import torch
-
+    from stages.adapt.finegates.picking import block_units, equal
     from stages.adapt.shrink.budget import choose
     from stages.adapt.shrink.slicing import reshaped
-    from stages.adapt.shrink.units import PARTS, Scores, Units
+    from stages.adapt.shrink.units import Units
 
-    config = base.module.config
-    units = replace(Units.of(config), uniform_groups=None)
-    equal = Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
-    kept = choose(units, equal, params.adapt.shrink.model_copy(update={"mode": "uniform"})).kept
+    config, block = base.module.config, params.adapt
+    units = block_units(config, block) if block.method in GATES else Units.of(config)
+    units = replace(units, uniform_groups=None)
+    kept = choose(units, equal(units), block.shrink.model_copy(update={"mode": "uniform"})).kept
     return _on_meta(reshaped(config, kept))
 
 

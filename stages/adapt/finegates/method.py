@@ -13,7 +13,7 @@ from stages.adapt import adapters
 from stages.adapt.adaptation import Adaptation, AdaptContext, Finished
 from stages.adapt.finegates.config import FineGatesConfig
 from stages.adapt.finegates.objective import Objective
-from stages.adapt.finegates.picking import OWNERS, gated_units
+from stages.adapt.finegates.picking import OWNERS, block_units
 from stages.adapt.finegates.register import register
 from stages.adapt.prune import scores
 from stages.adapt.prune.method import activations
@@ -122,7 +122,7 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
     faithful, named = shrink.mode == "faithful", block.target_modules or []
     if named:
         targets(model, named)
-    units = gated_units(model.config, named if faithful else OWNERS, shrink)
+    units = block_units(model.config, block)
     # Measured before the gates are there.
     start = scores.wanda(model, units, activations(model, context)) if shrink.calibration_tokens else None
     config = FineGatesConfig(

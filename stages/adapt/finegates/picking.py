@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from stages.adapt.shrink.budget import KEY, Choice, Multiples, Settings, choose
-from stages.adapt.shrink.units import FFN, GROUPS, PARTS, Scores, Units
+from stages.adapt.shrink.units import FFN, GROUPS, PARTS, Scores, Units, family_of
 from stages.common.errors import UserError
+
+if TYPE_CHECKING:
+    from stages.common.params.adaptation import AdaptBlock
 
 # The layers whose input columns are units, and of which part.
 OWNERS = {"down_proj": FFN, "o_proj": GROUPS}
@@ -29,13 +32,15 @@ class Wanted:
     layers: int
 
 
-def gated_units(config: Any, names: Collection[str], settings: Settings) -> Units:
-    """The units of the model that `config` describes which gates on all its layers of these last `names` can
-    remove.
+def block_units(config: Any, block: AdaptBlock) -> Units:
+    """The units of the model that `config` describes which the gates of `block` can remove.
 
     Raises `UserError` for a family without slicing rules, layers whose gates close no unit, whole layers that
-    gates on `names` do not close, and a budget that cannot be met.
+    the gates do not close, and a budget that cannot be met.
     """
+    settings: Any = block.shrink
+    family_of(config)
+    names = (block.target_modules or ()) if settings.mode == "faithful" else OWNERS
     parts = frozenset(CLOSING[name] for name in names if name in CLOSING)
     check_closing(parts, names)
     check_layers(settings.layers, set(OWNERS) - set(names))

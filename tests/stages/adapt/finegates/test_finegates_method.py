@@ -101,6 +101,15 @@ def test_trained_cut_saved_and_loaded(
         assert sum(last - first + 1 for first, last in rows[at]["ffn"]) == layer.mlp.down_proj.in_features
 
 
+@pytest.mark.parametrize("target", ["up_proj", "gate_proj", "down_proj", "v_proj", "o_proj"])
+def test_faithful_gates_on_one_kind_of_layer_cut_its_part(target: str, world: Path) -> None:
+    adaptation = _adapted(world, finegates_fakes.block(0.4, "faithful", targets=["q_proj", target]))
+    _stir(adaptation)
+    choice = adaptation.settle()
+    assert abs(choice.before_rounding - 0.4) < 0.1
+    adaptation.finish()
+
+
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.4, 0.5])
 @pytest.mark.parametrize("mode", ["global", "faithful"])
 def test_the_budget_is_exact_to_half_a_unit(share: float, mode: str, world: Path) -> None:
@@ -436,6 +445,12 @@ def test_the_penalty_is_part_of_the_loss_in_faithful_only(world: Path) -> None:
         ({"rank": 2, "targets": ["q_proj", "w_pack"]}, r"names w_pack, .* it has q_proj, k_proj, v_proj"),
         ({"share": 0.9, "multiples": {"ffn": 32}}, r"share: 0.9 would empty a layer; .* at least 32"),
         ({"layers": 2}, "at most 1 can go"),
+        ({"mode": "faithful", "targets": ["v_proj"], "share": 0.6}, "share: 0.6 would empty a layer"),
+        ({"mode": "faithful", "targets": ["q_proj"]}, "gates on q_proj close no unit; target v_proj or o_p"),
+        (
+            {"mode": "faithful", "targets": ["o_proj"], "layers": 1},
+            "layers: a whole layer goes by the gates on down_proj and o_proj; target down_proj too",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_training(
