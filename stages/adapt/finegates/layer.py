@@ -108,7 +108,9 @@ class GateLayer(nn.Module, BaseTunerLayer):
         """
         mu_U = self.parameter("mu", adapter)
         if fixed := self._fixed.get(adapter):
-            first, *second = (gate.to(self.weight.device) for gate in fixed)
+            if fixed[0].device != self.weight.device:
+                fixed = self._fixed[adapter] = tuple(gate.to(self.weight.device) for gate in fixed)
+            first, *second = fixed
             return (first, second[0]) if second else self._of_units(first)
         if mu_U is not None:
             return self._of_units(mu_U.float().clamp(0, 1))
@@ -141,7 +143,17 @@ class GateLayer(nn.Module, BaseTunerLayer):
         if gates is None:
             self._fixed.pop(adapter, None)
         else:
-            self._fixed[adapter] = gates
+            self._fixed[adapter] = tuple(gate.to(self.weight.device) for gate in gates)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """As peft's; another adapter of that name begins anew."""
+        self._drawn.pop(adapter_name, None)
+        self._fixed.pop(adapter_name, None)
+        super().delete_adapter(adapter_name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the drawn gates: a graph cannot be copied, and the next forward pass draws them again."""
+        return self.__dict__ | {"_drawn": {}}
 
     def train(self, mode: bool = True) -> GateLayer:
         """As torch's; evaluation forgets the drawn gates and the graph they hang on."""

@@ -19,7 +19,16 @@ from stages.adapt.prune import scores
 from stages.adapt.prune.method import activations
 from stages.adapt.shrink.budget import Choice
 from stages.adapt.shrink.notes import notes
-from stages.adapt.shrink.slicing import TOLERANCE, agree, apply_mask, cut, logits, probe, verify
+from stages.adapt.shrink.slicing import (
+    TOLERANCE,
+    agree,
+    apply_mask,
+    cut,
+    logits,
+    probe,
+    require_dense,
+    verify,
+)
 from stages.adapt.shrink.units import Units, family_of
 from stages.adapt.targets import targets
 from stages.common.errors import UserError
@@ -116,8 +125,7 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
 
     register()
     block, shrink = context.block, _shrink(context)
-    if getattr(model.config, "quantization_config", None) is not None:
-        raise UserError(f"{context.base}: quantised; gates that end in a cut need the dense weights")
+    require_dense(model, context.base)
     family_of(model.config)
     faithful, named = shrink.mode == "faithful", block.target_modules or []
     if named:

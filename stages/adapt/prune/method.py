@@ -12,7 +12,7 @@ from stages.adapt.adaptation import Adaptation, AdaptContext, Finished
 from stages.adapt.prune import calibration, scores
 from stages.adapt.shrink.budget import choose
 from stages.adapt.shrink.notes import notes
-from stages.adapt.shrink.slicing import apply_mask, cut, probe, verify
+from stages.adapt.shrink.slicing import apply_mask, cut, probe, require_dense, verify
 from stages.adapt.shrink.units import Scores, Units
 from stages.common.atomic import write_json
 from stages.common.errors import UserError
@@ -49,8 +49,7 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
     Raises `UserError` for a quantised model, a family or a share that cannot be cut, and calibration without
     text.
     """
-    if getattr(model.config, "quantization_config", None) is not None:
-        raise UserError(f"{context.base}: quantised; a cut needs the dense weights")
+    require_dense(model, context.base)
     shrink, units = context.block.shrink, Units.of(model.config)
     if shrink is None:
         raise UserError(f"params.yaml: method `{context.block.method}` needs `adapt.shrink`")

@@ -135,14 +135,22 @@ def probe(config: Any, rows: int = 2, length: int = 32) -> torch.Tensor:
 
 def _check(model: PreTrainedModel, kept: Kept) -> None:
     units = Units.of(model.config)
-    quantised = getattr(model.config, "quantization_config", None) is not None
-    weights = (value for layer in _layers(model) for value in layer.parameters())
-    if quantised or not all(value.is_floating_point() for value in weights):
-        raise UserError(
-            "the model is quantised; slicing needs the dense weights: cut the dense checkpoint and quantise "
-            "what is left"
-        )
+    require_dense(model, "the model")
     kept.check(units)
+
+
+def require_dense(model: Any, where: object) -> None:
+    """Raise `UserError` when `model`, said to be `where`, is quantised: its weights cannot be cut."""
+    packed = [
+        name
+        for name, value in model.named_parameters()
+        if not value.is_floating_point() or value.element_size() == 1
+    ]
+    if packed or getattr(getattr(model, "config", None), "quantization_config", None) is not None:
+        raise UserError(
+            f"{where}: quantised{f' ({packed[0]})' if packed else ''}; a cut needs the dense weights: take "
+            "the dense checkpoint, and quantise what is left"
+        )
 
 
 def _layers(model: PreTrainedModel) -> Any:

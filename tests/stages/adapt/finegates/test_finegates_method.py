@@ -464,7 +464,7 @@ def test_a_quantised_base_is_refused(world: Path) -> None:
     given = finegates_fakes.block()
     model = tiny_model(**SHAPE)
     model.config.quantization_config = {"quant_method": "lowbit"}
-    with pytest.raises(UserError, match="quantised; gates that end in a cut need the dense weights"):
+    with pytest.raises(UserError, match="quantised; a cut needs the dense weights"):
         wrap_of("finegates")(model, fakes.context(world, given))
 
 
