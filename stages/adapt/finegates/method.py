@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,6 @@ from stages.adapt.targets import targets
 from stages.common.errors import UserError
 
 if TYPE_CHECKING:
-    from stages.common.params.adaptation import ShrinkBlock
     from stages.common.training.losses import Loss
     from stages.common.training.sampler import Batch
 
@@ -47,7 +45,7 @@ class FineGates(Adaptation):
 
     def __init__(self, model: Any, context: AdaptContext) -> None:
         super().__init__(model)
-        self.context, self.shrink = context, _shrink(context)
+        self.context, self.shrink = context, context.shrink
 
     @property
     def objective(self) -> Objective:
@@ -121,10 +119,8 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
     Raises `UserError` for a family without slicing rules, a quantised base, and target modules that the model
     does not have or that cannot be gated.
     """
-    import peft
-
     register()
-    block, shrink = context.block, _shrink(context)
+    block, shrink = context.block, context.shrink
     require_dense(model, context.base)
     family_of(model.config)
     faithful, named = shrink.mode == "faithful", block.target_modules or []
@@ -143,18 +139,7 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
         seed=context.seed,
         task_type="CAUSAL_LM",
     )
-    with warnings.catch_warnings():
-        # peft 0.21 asks for an attribute that Transformers 5.23 has renamed.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-        wrapped = peft.get_peft_model(model, config)
-    wrapped.peft_config["default"].base_model_name_or_path = context.name
-    adaptation = FineGates(wrapped, context)
+    adaptation = FineGates(adapters.attach(model, config, context.name), context)
     if start is not None:
         adaptation.objective.begin(start)
     return adaptation
-
-
-def _shrink(context: AdaptContext) -> ShrinkBlock:
-    if context.block.shrink is None:
-        raise UserError(f"params.yaml: method `{context.block.method}` needs `adapt.shrink`")
-    return context.block.shrink

@@ -8,21 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
-from training_fakes import tiny_model
+from finegates_fakes import ALL, IDS, base, logits, wrapped
+from peft import PeftModel
 
-from stages.adapt.finegates.config import FineGatesConfig
-from stages.adapt.finegates.register import register
 from stages.adapt.shrink.slicing import apply_mask, cut, verify
 from stages.adapt.shrink.units import Units
 from stages.common.errors import UserError
 from stages.common.params.adaptation import Multiples
 
-register()
 PAGE = Path(__file__).parents[4] / "docs" / "finegates.md"
-SHAPE = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-IDS = torch.arange(5, 37).reshape(2, 16)
 KINDS = {
     "global": "",
     "uniform": 'mode="uniform", ',
@@ -31,23 +25,14 @@ KINDS = {
 }
 
 
-def base(**changes: Any) -> Any:
-    return tiny_model("qwen2", **{**SHAPE, **changes})
-
-
-def wrapped(share: float = 0.3, **changes: Any) -> Any:
+def stirred(**changes: Any) -> Any:
     """Gates of random values."""
-    model = get_peft_model(base(), FineGatesConfig(share=share, task_type="CAUSAL_LM", **changes))
+    model = wrapped(**changes)
     generator = torch.Generator().manual_seed(0)
     for name, value in model.named_parameters():
         if "finegates_" in name:
             value.data += torch.randn(value.shape, generator=generator)
     return model
-
-
-@torch.no_grad()
-def logits(model: Any) -> torch.Tensor:
-    return model.eval()(input_ids=IDS, use_cache=False).logits  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,7 +56,7 @@ def test_the_snippet_of_the_page(kind: str, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("mode", ["global", "faithful"])
 def test_settled_gates_learn_no_more(mode: str) -> None:
-    model = wrapped(mode=mode, r=2, target_modules=ALL)
+    model = stirred(mode=mode, r=2, target_modules=ALL)
     tuner = model.base_model
     tuner.set_step(5, 10)
     model.train()(input_ids=IDS, labels=IDS).loss.backward()
@@ -88,7 +73,7 @@ def test_settled_gates_learn_no_more(mode: str) -> None:
 
 
 def test_picked_gates_keep_their_parameters() -> None:
-    model = wrapped()
+    model = stirred()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     choice = model.base_model.pick()
     shown = logits(model)
@@ -98,7 +83,7 @@ def test_picked_gates_keep_their_parameters() -> None:
 
 
 def test_another_share_and_other_multiples() -> None:
-    model = wrapped()
+    model = stirred()
     choice = model.base_model.settle(share=0.4, multiples=Multiples(ffn=16, groups=2))
     assert choice.asked == 0.4
     assert {len(kept) % 16 for kept in choice.kept.ffn} == {0}
@@ -109,7 +94,7 @@ def test_another_share_and_other_multiples() -> None:
 
 
 def test_only_the_gated_part_goes() -> None:
-    model = wrapped(0.2, target_modules=["down_proj"])
+    model = stirred(share=0.2, target_modules=["down_proj"])
     choice = model.base_model.settle(multiples=Multiples(ffn=1))
     assert {len(kept) for kept in choice.kept.groups} == {2}
     units = Units.of(base().config, ["ffn"])
@@ -126,4 +111,4 @@ def test_only_the_gated_part_goes() -> None:
 )
 def test_what_cannot_be_cut_is_refused(config: Any, asked: Any, match: str) -> None:
     with pytest.raises(UserError, match=match):
-        wrapped(**config).base_model.settle(**asked)
+        stirred(**config).base_model.settle(**asked)
