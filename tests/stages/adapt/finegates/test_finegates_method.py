@@ -101,6 +101,15 @@ def test_trained_cut_saved_and_loaded(
         assert sum(last - first + 1 for first, last in rows[at]["ffn"]) == layer.mlp.down_proj.in_features
 
 
+@pytest.mark.parametrize("target", ["up_proj", "gate_proj", "down_proj", "v_proj", "o_proj"])
+def test_faithful_gates_on_one_kind_of_layer_cut_its_part(target: str, world: Path) -> None:
+    adaptation = _adapted(world, finegates_fakes.block(0.4, "faithful", targets=["q_proj", target]))
+    _stir(adaptation)
+    choice = adaptation.settle()
+    assert abs(choice.before_rounding - 0.4) < 0.1
+    adaptation.finish()
+
+
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.4, 0.5])
 @pytest.mark.parametrize("mode", ["global", "faithful"])
 def test_the_budget_is_exact_to_half_a_unit(share: float, mode: str, world: Path) -> None:
@@ -213,6 +222,38 @@ def test_whole_layers_can_go(world: Path) -> None:
     assert kept == (0, 2)
     assert finished.model.config.num_hidden_layers == 2
     torch.testing.assert_close(fakes.logits(finished.model), before, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "rank"), [("global", None), ("global", 2), ("uniform", None), ("faithful", None)]
+)
+def test_the_biases_of_whole_layers_go_too(mode: str, rank: int | None, tmp_path: Path) -> None:
+    """Closed columns leave the biases of o_proj and down_proj; the saved adapter must be the cut model."""
+    biased = {**SHAPE, "layers": 4, "attention_bias": True, "mlp_bias": True}
+    world = fakes.make_base(tmp_path / "biased", "llama", **biased)
+    targets = fakes.TARGETS if mode == "faithful" or rank else None
+    given = finegates_fakes.block(0.5, mode, rank, targets, layers=1)
+    adaptation = _adapted(world, given)
+    _stir(adaptation)
+    choice = adaptation.settle()
+    assert len(choice.kept.layers) == 3
+    adaptation.save_adapter(tmp_path / "adapter")
+    gated = fakes.logits(adaptation.model)
+    small = adaptation.finish().model
+    assert small.config.num_hidden_layers == 3
+    again = PeftModel.from_pretrained(load_model(world / "base", dtype=torch.float32), tmp_path / "adapter")
+    assert torch.equal(fakes.logits(again), gated)
+    torch.testing.assert_close(fakes.logits(small), gated, rtol=0, atol=1e-4 if rank else 1e-5)
+
+
+def test_a_gated_model_that_is_not_the_cut_one_fails(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adaptation = _adapted(world, finegates_fakes.block(share=0.5))
+    _stir(adaptation)
+    adaptation.settle()
+    layer = adaptation.objective.layers[0]
+    monkeypatch.setattr(layer, "_gates", lambda _: (torch.ones(layer.in_features), None))
+    with pytest.raises(RuntimeError, match="not one function"):
+        adaptation.finish()
 
 
 @pytest.mark.parametrize("mode", ["global", "faithful"])
@@ -404,6 +445,12 @@ def test_the_penalty_is_part_of_the_loss_in_faithful_only(world: Path) -> None:
         ({"rank": 2, "targets": ["q_proj", "w_pack"]}, r"names w_pack, .* it has q_proj, k_proj, v_proj"),
         ({"share": 0.9, "multiples": {"ffn": 32}}, r"share: 0.9 would empty a layer; .* at least 32"),
         ({"layers": 2}, "at most 1 can go"),
+        ({"mode": "faithful", "targets": ["v_proj"], "share": 0.6}, "share: 0.6 would empty a layer"),
+        ({"mode": "faithful", "targets": ["q_proj"]}, "gates on q_proj close no unit; target v_proj or o_p"),
+        (
+            {"mode": "faithful", "targets": ["o_proj"], "layers": 1},
+            "layers: a whole layer goes by the gates on down_proj and o_proj; target down_proj too",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_training(
@@ -417,7 +464,7 @@ def test_a_quantised_base_is_refused(world: Path) -> None:
     given = finegates_fakes.block()
     model = tiny_model(**SHAPE)
     model.config.quantization_config = {"quant_method": "lowbit"}
-    with pytest.raises(UserError, match="quantised; gates that end in a cut need the dense weights"):
+    with pytest.raises(UserError, match="quantised; a cut needs the dense weights"):
         wrap_of("finegates")(model, fakes.context(world, given))
 
 
