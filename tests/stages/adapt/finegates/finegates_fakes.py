@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import adapt_fakes as fakes
 import torch
 from peft import get_peft_model
 from training_fakes import settings, tiny_model
 
 from stages.adapt.finegates.config import FineGatesConfig
+from stages.adapt.finegates.method import FineGates
 from stages.adapt.finegates.register import register
 from stages.common.params.adaptation import AdaptBlock
 
 register()
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 SHAPE = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+LAYERS = {"layers": 3, **SHAPE}
 CONFIGS: dict[str, dict[str, Any]] = {
     "global": {},
     "uniform": {"mode": "uniform"},
@@ -52,6 +56,13 @@ def block(
         mix={"world-en": 1.0},
         training=settings(weight_decay=0.0, tokens=tokens, **changes),
     )
+
+
+def adapted(folder: Path, given: AdaptBlock) -> FineGates:
+    """The base in `folder`, wrapped as the stage does it."""
+    found = fakes.adapted(folder, given)
+    assert isinstance(found, FineGates)
+    return found
 
 
 def base(family: str = "qwen2", **changes: Any) -> Any:
