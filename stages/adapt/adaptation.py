@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.common.errors import UserError
+
 if TYPE_CHECKING:
-    from stages.common.params.adaptation import AdaptBlock
+    from stages.common.params.adaptation import AdaptBlock, ShrinkBlock
     from stages.common.training.losses import Loss
     from stages.common.training.shards import Shards
 
@@ -32,6 +34,13 @@ class AdaptContext:
     device: str
     shards: Shards | None
     tokenizer: Any
+
+    @property
+    def shrink(self) -> ShrinkBlock:
+        """How a method that cuts does it. Raises `UserError` where the block does not say."""
+        if self.block.shrink is None:
+            raise UserError(f"params.yaml: method `{self.block.method}` needs `adapt.shrink`")
+        return self.block.shrink
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.errors import UserError
-from stages.common.params.adaptation import PRUNING
+from stages.common.params.adaptation import GATES, PRUNING
 from stages.common.params.training import SHRUNK
 from stages.common.trainable import Layer, frozen_numbers, linear_layers, trainable_numbers
 
@@ -79,9 +79,11 @@ class _Model:
         """Floating-point operations of one token forward: two per weight of a matrix (head included), and
         attention over half the sequence on average (Kaplan et al. 2020, table 1, counts the same terms).
         """
+        from lowbit.layerwise import head_dim
+
         config = self.module.config
         head = config.vocab_size * config.hidden_size
-        width = sum(layer.num_attention_heads * _head_width(layer) for layer in config.per_layer_config)
+        width = sum(layer.num_attention_heads for layer in config.per_layer_config) * head_dim(config)
         matrices = sum(prod(shape) for shape in self.matrices.values()) + head
         return 2.0 * matrices + 2.0 * width * sequence_length
 
@@ -92,12 +94,14 @@ class _Model:
         Autocast to bf16 halves what matrix products and the feed-forward part keep, not the residual stream,
         and adds a bf16 copy of every matrix.
         """
+        from lowbit.layerwise import head_dim
+
         from stages.common.training.losses import chunk_tokens
 
         config = self.module.config
         layers = list(config.per_layer_config)
-        queries = sum(layer.num_attention_heads * _head_width(layer) for layer in layers)
-        keys = sum(layer.num_key_value_heads * _head_width(layer) for layer in layers)
+        queries = sum(layer.num_attention_heads for layer in layers) * head_dim(config)
+        keys = sum(layer.num_key_value_heads for layer in layers) * head_dim(config)
         inner = 4 * queries + 5 * keys + 4 * sum(layer.intermediate_size for layer in layers)
         stream, copies = 6 * config.hidden_size * FP32, 0
         if precision == "bf16":
@@ -108,10 +112,6 @@ class _Model:
         logits = min(tokens, chunk_tokens(config.vocab_size)) * config.vocab_size
         ends = 3 * FP32 * (tokens * config.hidden_size + logits)
         return tokens * kept + ends + copies
-
-
-def _head_width(config: Any) -> int:
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def plan(params: Any, flops_per_second: float | None = None) -> list[Row]:
@@ -252,16 +252,15 @@ def _adapted(params: Any, base: _Model | None) -> _Model | None:
     """
     if base is None or not params.adapt.cuts:
         return base
-    import torch
-
+    from stages.adapt.finegates.picking import block_units, equal
     from stages.adapt.shrink.budget import choose
     from stages.adapt.shrink.slicing import reshaped
-    from stages.adapt.shrink.units import PARTS, Scores, Units
+    from stages.adapt.shrink.units import Units
 
-    config = base.module.config
-    units = replace(Units.of(config), uniform_groups=None)
-    equal = Scores(*(tuple(torch.zeros(layer.count(part)) for layer in units.layers) for part in PARTS))
-    kept = choose(units, equal, params.adapt.shrink.model_copy(update={"mode": "uniform"})).kept
+    config, block = base.module.config, params.adapt
+    units = block_units(config, block) if block.method in GATES else Units.of(config)
+    units = replace(units, uniform_groups=None)
+    kept = choose(units, equal(units), block.shrink.model_copy(update={"mode": "uniform"})).kept
     return _on_meta(reshaped(config, kept))
 
 

@@ -82,12 +82,13 @@ def targets_of(block: AdaptBlock, layers: Mapping[str, Layer]) -> dict[str, Laye
 
 def _gates(block: AdaptBlock, targets: Mapping[str, Layer], layers: Mapping[str, Layer], config: Any) -> int:
     """One per FFN neuron and per key and value head; of `faithful` one per row and column of every target."""
+    from lowbit.layerwise import head_dim
+
     if block.shrink is not None and block.shrink.mode == "faithful":
         return sum(layer.ends for layer in targets.values())
     widths = {
         kind: [layer for name, layer in layers.items() if name.endswith(kind)]
         for kind in ("down_proj", "k_proj")
     }
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     neurons = sum(layer.inner for layer in widths["down_proj"])
-    return neurons + sum(layer.outer // head for layer in widths["k_proj"])
+    return neurons + sum(layer.outer // head_dim(config) for layer in widths["k_proj"])

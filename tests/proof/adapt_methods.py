@@ -1,15 +1,17 @@
 """Every method of `adapt` at equal steps on the embedded world: what it trains, costs and gains.
 
 All start from one parent, see the same windows in the same order and were given three trials of their
-learning rate on one seed that is not compared; the trial with the lowest training loss over the last third
-of the steps, text not seen before, won. Intervals are Student's over the seeds. A step is timed in turns
-with one of LoRA of rank 8 on the same layers; memory is that of a process of its own.
+learning rate on one seed that is not compared, and up to three more while the best lay at the edge; the
+trial with the lowest training loss over the last third of the steps, text not seen before, won. Intervals
+are Student's over the seeds. A step is timed in turns with one of LoRA of rank 8 on the same layers; memory
+is that of a process of its own.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import importlib.util
 import multiprocessing
 import statistics
 import time
@@ -23,9 +25,9 @@ from typing import Any
 import yaml
 
 from tests.proof import cutting
-from tests.proof.common import ROOT, piece, replace_between, write_result
+from tests.proof.common import ROOT, interval, piece, replace_between, write_result
 from tests.proof.cutting import PARENT, World
-from tests.proof.pruning import interval
+from tests.proof.markdown import spread, table
 
 CLAIM = "adapt_methods"
 WORLD = World(CLAIM, tokens=60_000)
@@ -33,6 +35,7 @@ REFERENCE = "lora"
 RANK, ALPHA = 8, 16.0
 SHARE = 0.3
 TUNING_SEED, SEEDS = 0, (1, 2, 3)
+MOST_TRIALS = 6
 PAIRS, TIMED_ROWS = 40, 4
 LEARNING = 0.3  # share of the steps at which gates are drawn and have not settled
 MEMORY_STEPS, MEMORY_ROWS = 4, 32
@@ -50,6 +53,7 @@ class Row:
     alpha: float | None = ALPHA
     targets: bool = True
     shrink: bool = False
+    nf4: bool = False
 
     @property
     def gates_alone(self) -> bool:
@@ -62,6 +66,7 @@ class Row:
 LOW, MIDDLE, HIGH = (1e-3, 3e-3, 1e-2), (3e-3, 1e-2, 3e-2), (1e-2, 3e-2, 1e-1)
 ROWS = {
     "lora": Row("lora", MIDDLE),
+    "lora, nf4 base": Row("lora", MIDDLE, nf4=True),
     "rslora": Row("rslora", LOW),
     "dora": Row("dora", MIDDLE),
     "pissa": Row("pissa", LOW),
@@ -79,6 +84,8 @@ ROWS = {
 
 def measure() -> None:
     """Tune, train, score, time, weigh; write the result and the table of docs/adapt.md."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SystemExit(f"{CLAIM}: bitsandbytes is absent, which a 4-bit base needs; run `make baselines`")
     cutting.parent(WORLD)
     whole = piece(CLAIM, "scored-parent", lambda: cutting.scored(WORLD, PARENT))
     with cutting.workers(CLAIM) as pool:
@@ -91,8 +98,7 @@ def measure() -> None:
             "rank": row.rank,
             "trials": trials[name],
             "learning_rate": rates[name],
-            # The best of three trials may lie beyond them.
-            "at_the_edge": rates[name] in (min(row.rates), max(row.rates)),
+            "at_the_edge": _beyond(trials[name]) is not None,
             "by_the_formula": piece(CLAIM, f"formula-{name}", lambda name=name: _formula(name, rates[name])),
             **_facts(runs[name]),
             **{key: interval([run[key] for run in runs[name]]) for key in METRICS},
@@ -111,7 +117,7 @@ def measure() -> None:
         "methods": methods,
     }
     write_result(CLAIM, found)
-    replace_between(PAGE, BEGIN, END, table(found))
+    replace_between(PAGE, BEGIN, END, tables(found))
 
 
 def _params(world: World, name: str, rate: float, seed: int, rows: int | None = None) -> Any:
@@ -124,6 +130,7 @@ def _params(world: World, name: str, rate: float, seed: int, rows: int | None = 
     adapt = params["adapt"]
     targets = adapt["target_modules"] if row.targets else None
     adapt |= {"method": row.method, "rank": row.rank, "alpha": row.alpha, "target_modules": targets}
+    adapt["nf4"] = row.nf4
     adapt["training"] |= {"tokens": world.tokens}
     if not row.gates_alone:
         adapt["training"]["learning_rate"] = rate
@@ -147,8 +154,8 @@ def adapted(world: World, name: str, rate: float, seed: int, score: bool) -> dic
     from stages.common.params import select
     from stages.common.training.session import CURVE
 
-    label = f"{name.replace(' + ', '-')}-{rate:g}-{seed}"
-    out = cutting._emptied(world.model(label))
+    label = f"{name.replace(' + ', '-').replace(', ', '-').replace(' ', '-')}-{rate:g}-{seed}"
+    out = cutting.fresh_folder(world.model(label))
     inputs = {"pretrain": world.out / "pretrain", "tokens": world.out / "tokens"}
     params = _params(world, name, rate, seed)
     facts = STAGE.run(select(params, STAGE.reads), inputs, {"checkpoint": out})
@@ -164,23 +171,41 @@ def adapted(world: World, name: str, rate: float, seed: int, score: bool) -> dic
 
 def _tuned(pool: Executor) -> dict[str, dict[str, float]]:
     """Line -> learning rate -> loss of the last third of the trial."""
-    named = {f"tune-{name}-{rate:g}": (name, rate) for name, row in ROWS.items() for rate in row.rates}
-    jobs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-        key: (adapted, (name, rate, TUNING_SEED, False)) for key, (name, rate) in named.items()
-    }
-    found: dict[str, dict[str, float]] = {}
-    for key, value in cutting.make_all(pool, WORLD, jobs).items():
-        name, rate = named[key]
-        found.setdefault(name, {})[f"{rate:g}"] = value["late_loss"]
+    found: dict[str, dict[str, float]] = {name: {} for name in ROWS}
+    wanted = {name: list(row.rates) for name, row in ROWS.items()}
+    while wanted:
+        named = {f"tune-{name}-{rate:g}": (name, rate) for name, rates in wanted.items() for rate in rates}
+        jobs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+            key: (adapted, (name, rate, TUNING_SEED, False)) for key, (name, rate) in named.items()
+        }
+        for key, value in cutting.make_all(pool, WORLD, jobs).items():
+            name, rate = named[key]
+            found[name][f"{rate:g}"] = value["late_loss"]
+        wanted = {
+            name: [further]
+            for name, trials in found.items()
+            if len(trials) < MOST_TRIALS and (further := _beyond(trials)) is not None
+        }
     return found
 
 
+def _beyond(trials: dict[str, float]) -> float | None:
+    """The next rate in the direction of the best one where that lies at an edge."""
+    ordered = sorted(map(float, trials))
+    best = float(min(trials, key=lambda rate: trials[rate]))
+    if best not in (ordered[0], ordered[-1]):
+        return None
+    inner = ordered[1] if best == ordered[0] else ordered[-2]
+    return float(f"{best * best / inner:.0e}")
+
+
 def _runs(pool: Executor, rates: dict[str, float]) -> dict[str, list[dict[str, Any]]]:
+    named = {(name, seed): f"run-{name}-{rates[name]:g}-{seed}" for name in ROWS for seed in SEEDS}
     jobs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-        f"run-{name}-{seed}": (adapted, (name, rates[name], seed, True)) for name in ROWS for seed in SEEDS
+        key: (adapted, (name, rates[name], seed, True)) for (name, seed), key in named.items()
     }
     made = cutting.make_all(pool, WORLD, jobs)
-    return {name: [made[f"run-{name}-{seed}"] for seed in SEEDS] for name in ROWS}
+    return {name: [made[named[name, seed]] for seed in SEEDS] for name in ROWS}
 
 
 def _facts(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -258,7 +283,7 @@ def timed(world: World, name: str, rate: float) -> dict[str, float]:
     ours, reference = (_Stepper(world, line, rate, TIMED_ROWS) for line in (name, REFERENCE))
     pairs = []
     for number in range(PAIRS + 4):
-        # Half of the training: gates have their full noise and budget by then. Who begins takes turns.
+        # Gates have their full noise and budget by then and have not settled. Who begins takes turns.
         order = (ours, reference) if number % 2 else (reference, ours)
         taken = {id(stepper): stepper.step(LEARNING) for stepper in order}
         pairs.append((taken[id(ours)], taken[id(reference)]))
@@ -298,6 +323,7 @@ def _resident(key: str) -> float:
 HEAD = (
     "method",
     "rank",
+    "learning rate",
     "trained",
     "adapter, KiB",
     "time of a step, LoRA = 1",
@@ -308,26 +334,24 @@ HEAD = (
 )
 
 
-def table(found: dict[str, Any]) -> str:
+def tables(found: dict[str, Any]) -> str:
     """The lines between the markers of docs/adapt.md."""
 
-    def told(value: dict[str, Any]) -> str:
-        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
     whole = found["parent"]
-    before = ("none (the parent)", "", "", "", "", "", *(f"{whole[key]:.3f}" for key in METRICS))
-    rows = [HEAD, ("---",) * len(HEAD), before]
+    before = ("none (the parent)", "", "", "", "", "", "", *(f"{whole[key]:.3f}" for key in METRICS))
+    rows = [before]
     for name, row in found["methods"].items():
         step = row["step"]
         rows.append(
             (
                 f"{name}, {found['share_cut']:.0%} cut" if "removed" in row else name,
                 "" if row["rank"] is None else str(row["rank"]),
+                f"{row['learning_rate']:g}{' (edge)' if row['at_the_edge'] else ''}",
                 f"{row['trainable_parameters']:,}",
                 f"{row['adapter_bytes'] / 1024:,.0f}",
                 f"{step['ratio']:.2f} [{step['low']:.2f}, {step['high']:.2f}]",
                 f"{row['memory']['rise_mib']:.0f}",
-                *(told(row[key]) for key in METRICS),
+                *(spread(row[key], form=".3f") for key in METRICS),
             )
         )
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return table(HEAD, rows)

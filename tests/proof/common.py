@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -79,10 +80,21 @@ def machine() -> dict[str, Any]:
     }
 
 
+def interval(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and Student's 95 % interval."""
+    from scipy.stats import t
+
+    count = len(values)
+    mean = math.fsum(values) / count
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    half = float(t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
+    return {"mean": mean, "low": mean - half, "high": mean + half, "values": list(values)}
+
+
 def commit() -> str:
-    """The commit of this checkout, with `+` when tracked files other than results differ from it."""
+    """The commit of this checkout, with `+` when tracked files other than docs differ from it."""
     head = run(["git", "rev-parse", "--short", "HEAD"], ROOT).stdout.strip()
-    code = ["--", ".", ":!docs/results", ":!README.md"]
+    code = ["--", ".", ":!docs", ":!README.md"]
     dirty = run(["git", "status", "--porcelain", "--untracked-files=no", *code], ROOT).stdout.strip()
     return head + ("+" if dirty else "")
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from stages.common.params.adaptation import ShrinkBlock
 from tests.proof.common import ROOT, SCRATCH, piece, replace_between, run, write_result
+from tests.proof.markdown import table
 
 CLAIM = "cut_latency"
 SHAPE = {
@@ -70,34 +71,31 @@ def measure() -> None:
         "cuts": cuts,
     }
     write_result(CLAIM, found)
-    replace_between(PAGE, BEGIN, END, table(found))
+    replace_between(PAGE, BEGIN, END, tables(found))
 
 
-def table(found: dict[str, Any]) -> str:
+def tables(found: dict[str, Any]) -> str:
     """The ratios of time beside those of the bytes, as Markdown."""
     dense = found["dense"]
+    head = ("cut", "removed", "bytes", *(f"time of {what}" for what in TIMES))
     rows = [
-        ("cut", "removed", "bytes", *(f"time of {what}" for what in TIMES)),
-        ("---",) * (3 + len(TIMES)),
-        *(
-            (
-                name,
-                f"{cut['after_rounding']:.1%}",
-                f"{cut['bytes_ratio']:.3f}",
-                *(
-                    f"{one['ratio']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-                    for one in cut["times"].values()
-                ),
-            )
-            for name, cut in found["cuts"].items()
-        ),
+        (
+            name,
+            f"{cut['after_rounding']:.1%}",
+            f"{cut['bytes_ratio']:.3f}",
+            *(
+                f"{one['ratio']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+                for one in (cut["times"][what] for what in TIMES)
+            ),
+        )
+        for name, cut in found["cuts"].items()
     ]
     return (
         f"{dense['parameters'] / 1e6:.0f} M parameters in {found['dtype']}, {found['threads']} threads, "
         f"{found['rounds']} rounds, prompt {found['prompt_tokens']} tokens, {found['new_tokens']} new ones "
         f"(dense: {dense['seconds']['prefill']:.2f} s and {1e3 * dense['seconds']['decode']:.0f} ms each). "
         "`removed` is of the gateable parameters after rounding; other columns are cut over dense.\n\n"
-        + "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        + table(head, rows)
     )
 
 

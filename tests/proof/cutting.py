@@ -162,7 +162,7 @@ def adapted(world: World, cut: Cut) -> dict[str, Any]:
 
     params = parse(_params(world, cut), str(world.folder / "params.yaml"))
     inputs = {"pretrain": world.out / "pretrain", "tokens": world.out / "tokens"}
-    out = _emptied(world.model(cut.name))
+    out = fresh_folder(world.model(cut.name))
     facts = STAGE.run(select(params, STAGE.reads), inputs, {"checkpoint": out})
     return {**asdict(cut), **scored(world, cut.name), **facts.notes, "tokens": sum(facts.tokens.values())}
 
@@ -187,7 +187,8 @@ def _params(world: World, cut: Cut) -> dict[str, Any]:
     return params
 
 
-def _emptied(folder: Path) -> Path:
+def fresh_folder(folder: Path) -> Path:
+    """The folder, there and with nothing in it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
@@ -220,7 +221,7 @@ def recovered(world: World, source: str, seed: int, tokens: int, rate: float) ->
     )
     trained = session.train(student, loss, settings, block.mix, "distill.mix", evaluations=0)
     name = recovered_name(source, seed, rate)
-    save_model(student, session.tokenizer, _emptied(world.model(name)))
+    save_model(student, session.tokenizer, fresh_folder(world.model(name)))
     session.resume.clear()
     return {
         "source": source,
@@ -319,5 +320,5 @@ def _seen(world: World) -> tuple[Any, Any, Any]:
 def _kept(world: World, name: str, model: Any, tokenizer: Any) -> dict[str, Any]:
     from stages.common.checkpoint import save_model
 
-    save_model(model, tokenizer, _emptied(world.model(name)))
+    save_model(model, tokenizer, fresh_folder(world.model(name)))
     return scored(world, name)

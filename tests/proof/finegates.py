@@ -15,11 +15,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.proof.common import ROOT, SCRATCH, piece, replace_between, run, workspace, write_result
+from tests.proof.common import ROOT, SCRATCH, interval, piece, replace_between, run, workspace, write_result
 from tests.proof.finegates_shapes import shapes
 from tests.proof.finegates_tables import tables
-from tests.proof.finegates_time import times
-from tests.proof.pruning import interval
+from tests.proof.finegates_time import LORA, times
 
 CLAIM = "finegates"
 TUNED_AT = 0.3
@@ -35,6 +34,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "faithful": {"mode": "faithful", "target_modules": LINEAR},
     "rank 8 beside": {"rank": 8, "alpha": 16.0, "target_modules": LINEAR},
 }
+# What reads the calibration text forward only and trains nothing, where FineGates trains gates alone.
+FORWARD = ("wanda", "minitron")
 # One seed that is not compared; each dial down and up, and without calibration.
 TUNING_SEED = 0
 TRIALS: dict[str, dict[str, Any]] = {
@@ -62,12 +63,23 @@ def measure() -> None:
     variants = {
         name: _summary([cuts[_name(name, TUNED_AT, seed)] for seed in VARIANT_SEEDS]) for name in VARIANTS
     }
+    forward = {
+        f"{share:g}": {
+            method: {
+                language: interval([cuts[_name(method, share, seed)][language] for seed in VARIANT_SEEDS])
+                for language in ("ru", "en")
+            }
+            for method in FORWARD
+        }
+        for share in SEEDS
+    }
     parent = piece(CLAIM, "parent-bits", _parent_bits)
     found = {
         "parent": parent,
         "tokens": _settings()["training"]["tokens"],
         "dials": DEFAULTS,
         "shares": rows,
+        "without_training": forward,
         "variants": variants,
         "tuning": {
             "seed": TUNING_SEED,
@@ -90,30 +102,37 @@ def _file(name: str) -> str:
     return name.replace(" ", "-")
 
 
-def _jobs() -> dict[str, dict[str, Any]]:
-    """Piece -> what `_cut` takes."""
-    jobs: dict[str, dict[str, Any]] = {}
+Job = tuple[Callable[..., Any], dict[str, Any]]
+
+
+def _jobs() -> dict[str, Job]:
+    """Piece -> the function that makes it and what it takes."""
+    jobs: dict[str, Job] = {}
     for share, seeds in SEEDS.items():
         for seed in seeds:
-            jobs[_name("global", share, seed)] = {"share": share, "seed": seed}
+            jobs[_name("global", share, seed)] = (_cut, {"share": share, "seed": seed})
+        for method in FORWARD:
+            for seed in VARIANT_SEEDS:
+                given = {"method": method, "share": share, "seed": seed}
+                jobs[_name(method, share, seed)] = (_pruned, given)
     for name, changes in VARIANTS.items():
         for seed in VARIANT_SEEDS:
-            jobs[_name(name, TUNED_AT, seed)] = {"share": TUNED_AT, "seed": seed, **changes}
+            jobs[_name(name, TUNED_AT, seed)] = (_cut, {"share": TUNED_AT, "seed": seed, **changes})
     for name, dials in TRIALS.items():
-        jobs[_file(name)] = {"share": TUNED_AT, "seed": TUNING_SEED, "dials": dials}
+        jobs[_file(name)] = (_cut, {"share": TUNED_AT, "seed": TUNING_SEED, "dials": dials})
     return jobs
 
 
-def _all(jobs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _all(jobs: dict[str, Job]) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(SIDE_BY_SIDE, mp_context=context) as pool:
         found = list(pool.map(_piece, jobs.items()))
     return dict(zip(jobs, found, strict=True))
 
 
-def _piece(job: tuple[str, dict[str, Any]]) -> Any:
-    name, given = job
-    return piece(CLAIM, name, lambda: _cut(**given))
+def _piece(job: tuple[str, Job]) -> Any:
+    name, (function, given) = job
+    return piece(CLAIM, name, lambda: function(**given))
 
 
 def _out() -> Path:
@@ -142,10 +161,9 @@ def _adaptation(share: float, seed: int, dials: dict[str, Any] | None = None, **
     method, mode = changes.pop("method", "finegates"), changes.pop("mode", "global")
     calibrated = {} if mode == "faithful" else {"calibration_tokens": CALIBRATION_TOKENS}
     dials = {**DEFAULTS, **calibrated, **(dials or {})}
-    used = {key: value for key, value in dials.items() if key in ("gate_learning_rate", *calibrated)}
-    shrink = {"share": share, "mode": mode, **used}
-    if method == "finegates":
-        changes["shrink"] = shrink
+    keys = {**calibrated, **({"gate_learning_rate": None} if method == "finegates" else {})}
+    if method != LORA["method"]:
+        changes["shrink"] = {"share": share, "mode": mode, **{key: dials[key] for key in keys}}
     block = AdaptBlock(method=method, **_settings(), **changes)
     shards = Shards.open(_out() / "tokens")
     context = AdaptContext(
@@ -208,20 +226,32 @@ def _cut(share: float, seed: int, **changes: Any) -> dict[str, Any]:
         "trainable_parameters": trainable,
         "removed": finished.notes["removed"],
         "neurons": [sum(last - first + 1 for first, last in row["ffn"]) for row in kept],
-        "bpc": _bits(finished.model, adaptation.context),
+        "bpc": _bits(finished.model),
     }
 
 
-def _bits(model: Any, context: Any) -> dict[str, float]:
-    from stages.common.training.evaluation import bits_per_character, sample
+def _pruned(method: str, share: float, seed: int) -> dict[str, float]:
+    """Bits per character of the parent cut by what calibration text says, without training."""
+    adaptation = _adaptation(share, seed, method=method, **VARIANTS["rank 8 beside"])
+    return _bits(adaptation.finish().model)
 
-    held = sample(context.shards, context.tokenizer, model.config.max_position_embeddings)
-    return bits_per_character(model, held, context.shards.eos_id, "cpu")
+
+def _bits(model: Any) -> dict[str, float]:
+    from stages.common.checkpoint import load_tokenizer
+    from stages.common.training.evaluation import bits_per_character, sample
+    from stages.common.training.shards import Shards
+
+    shards, tokenizer = Shards.open(_out() / "tokens"), load_tokenizer(_out() / "tokens" / "tokenizer")
+    held = sample(shards, tokenizer, model.config.max_position_embeddings)
+    return bits_per_character(model, held, shards.eos_id, "cpu")
 
 
 def _parent_bits() -> dict[str, float]:
-    adaptation = _adaptation(TUNED_AT, 1)
-    return _bits(adaptation.model.unload(), adaptation.context)
+    import torch
+
+    from stages.common.checkpoint import load_model
+
+    return _bits(load_model(_out() / "adapt", dtype=torch.float32))
 
 
 def _fresh() -> dict[str, Any]:

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.proof.markdown import spread, table
+
 
 def tables(found: dict[str, Any]) -> str:
     """Markdown: budgets and bits, modes, dials, then what holds by construction."""
-    return "\n\n".join([_shares(found), _variants(found), _trials(found), _checks(found), _time(found)])
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    parts = (_shares, _forward, _variants, _trials, _checks, _time)
+    return "\n\n".join(part(found) for part in parts)
 
 
 def _span(ends: list[float]) -> str:
     low, high = (f"{100 * end:.2f}" for end in ends)
     return low if low == high else f"{low} to {high}"
-
-
-def _bits(row: dict[str, Any], language: str) -> str:
-    value = row["bpc"][language]
-    return f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
 
 
 def _shares(found: dict[str, Any]) -> str:
@@ -34,8 +27,8 @@ def _shares(found: dict[str, Any]) -> str:
             _span(row["before_rounding"]),
             _span(row["after_rounding"]),
             str(row["seeds"]),
-            _bits(row, "ru"),
-            _bits(row, "en"),
+            spread(row["bpc"]["ru"]),
+            spread(row["bpc"]["en"]),
             f"{row['bpc']['ru']['mean'] / parent['ru'] - 1:+.1%}",
         )
         for share, row in found["shares"].items()
@@ -51,7 +44,19 @@ def _shares(found: dict[str, Any]) -> str:
     )
     return (
         f"Mode `global`, weights frozen, {found['tokens']:,} tokens; bits per character of held-out text:\n\n"
-        + _table(head, rows)
+        + table(head, rows)
+    )
+
+
+def _forward(found: dict[str, Any]) -> str:
+    rows = [
+        (f"{100 * float(share):g}", method, spread(bits["ru"]), spread(bits["en"]))
+        for share, methods in found["without_training"].items()
+        for method, bits in methods.items()
+    ]
+    return (
+        "The same cuts by scores that read calibration text forward only, and nothing trained:\n\n"
+        + table(("asked, %", "method", "Russian", "English"), rows)
     )
 
 
@@ -62,13 +67,13 @@ def _variants(found: dict[str, Any]) -> str:
             f"{row['trainable_parameters']:,}",
             _span(row["after_rounding"]),
             str(row["seeds"]),
-            _bits(row, "ru"),
-            _bits(row, "en"),
+            spread(row["bpc"]["ru"]),
+            spread(row["bpc"]["en"]),
         )
         for name, row in {"global": found["shares"]["0.3"], **found["variants"]}.items()
     ]
     head = ("at 30 %", "trained numbers", "removed after rounding, %", "seeds", "Russian", "English")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _trials(found: dict[str, Any]) -> str:
@@ -78,7 +83,7 @@ def _trials(found: dict[str, Any]) -> str:
     ]
     return (
         f"The dials ({dials}), each lower and higher, on seed {found['tuning']['seed']} at 30 %:\n\n"
-        + _table(("dial", "Russian", "English"), rows)
+        + table(("dial", "Russian", "English"), rows)
     )
 
 

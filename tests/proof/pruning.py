@@ -8,21 +8,21 @@ of the gateable parameters, after rounding. Intervals are Student's over the see
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from stages.common.params.adaptation import PRUNING
 from tests.proof import cutting
-from tests.proof.common import ROOT, piece, replace_between, write_result
+from tests.proof.common import ROOT, interval, piece, replace_between, write_result
 from tests.proof.cutting import AS_IT_IS, METHODS, PARENT, SCALES, UNCUT, Cut, World
+from tests.proof.pruning_density import Recovered, density, packed
 from tests.proof.pruning_tables import METRICS, tables
 
 CLAIM = "pruning"
 WORLD = World(CLAIM, tokens=60_000)
 OURS = "finegates"
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 2e-2)
 TUNED_AT, TUNING_SEED = 0.3, 0
 SEEDS = {0.2: (1, 2, 3), 0.3: (1, 2, 3, 4, 5), 0.4: (1, 2, 3)}
 RECOVERY_TOKENS = 185_000  # with those of the adaptation a tenth of the parent's 2.45 million
@@ -30,12 +30,7 @@ RECOVERY_RATES = (5e-4, 1e-3, 2e-3)
 RECOVERY_SEEDS = (1, 2, 3)
 RECOVERED = (OURS, "wanda")
 WITHIN = 0.03  # relative rise of bits per character
-SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-DENSITY_SEED = 1
-KEPT = (0.99, 0.97, 0.95)  # of the parent's task score
-WIDTHS = (0.1, 0.2, 0.3)  # of those that are packed too
-BLOCK = 16  # HIGGS pads inputs to it, so these widths are multiples of it
-RECIPES = ("bf16", "int8", *(f"higgs-{grid}" for grid in ("p2n1024", "p2n256", "p2n88", "p2n64", "p2n16")))
+CALIBRATION_SEED = 1
 MASKS = tuple((method, pattern) for pattern in ("unstructured", "2:4") for method in ("magnitude", "wanda"))
 PAGE, BEGIN, END = ROOT / "docs" / "pruning.md", "<!-- pruning:begin -->", "<!-- pruning:end -->"
 
@@ -53,8 +48,9 @@ def measure() -> None:
         again = recovery["methods"][OURS]["learning_rate"]
         uncut = _uncut(pool, rates[UNCUT], again)
         _beside_uncut(recovery, uncut)
-        density = _density(pool, {"parent": whole, "uncut": uncut[DENSITY_SEED]}, rates[OURS], again)
-        packed = _packed(pool, rates, again)
+        made = Recovered(pool, WORLD, OURS, UNCUT, rates, RECOVERY_TOKENS, again)
+        thinned = density(made, whole, uncut)
+        stored = packed(made)
     found = {
         "parent": whole,
         "tokens": {"adaptation": WORLD.tokens, "recovery": RECOVERY_TOKENS},
@@ -62,22 +58,11 @@ def measure() -> None:
         "compared": _compared(runs),
         "without_training": references,
         "recovery": recovery,
-        "density": density,
-        "packed": packed,
+        "density": thinned,
+        "packed": stored,
     }
     write_result(CLAIM, found)
     replace_between(PAGE, BEGIN, END, tables(found))
-
-
-def interval(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and Student's 95 % interval."""
-    from scipy.stats import t
-
-    count = len(values)
-    mean = math.fsum(values) / count
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    half = float(t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
-    return {"mean": mean, "low": mean - half, "high": mean + half, "values": list(values)}
 
 
 def _adapt_all(pool: Executor, cuts: Sequence[Cut]) -> dict[Cut, dict[str, Any]]:
@@ -154,7 +139,7 @@ def _references(pool: Executor) -> dict[str, Any]:
         for share in SEEDS:
             for scale in SCALES if share == TUNED_AT else (AS_IT_IS,):
                 name = f"untrained-{method}-{share:g}-{scale.replace(' ', '-')}"
-                jobs[name] = (cutting.untrained, (method, share, DENSITY_SEED, scale))
+                jobs[name] = (cutting.untrained, (method, share, CALIBRATION_SEED, scale))
     return cutting.make_all(pool, WORLD, jobs)
 
 
@@ -224,92 +209,3 @@ def _beside_uncut(recovery: dict[str, Any], uncut: dict[int, Any]) -> None:
             )
             for key in ("bpc_ru", "bpc_en")
         }
-
-
-def _density(
-    pool: Executor, wholes: dict[str, dict[str, Any]], rate: float, recovery_rate: float
-) -> dict[str, Any]:
-    """FineGates and recovery at every share, and the narrowest model that keeps so much of the task score of
-    each of `wholes`.
-    """
-    cuts = {share: Cut(OURS, DENSITY_SEED, rate, share, BLOCK) for share in SHARES}
-    runs = _adapt_all(pool, list(cuts.values()))
-    rows = cutting.make_all(
-        pool,
-        WORLD,
-        {
-            f"density-{share:g}": _recover(cut.name, DENSITY_SEED, recovery_rate)
-            for share, cut in cuts.items()
-        },
-    )
-    curve = [
-        {
-            "share": share,
-            "after_rounding": runs[cut]["removed"]["after_rounding"],
-            "before_recovery": {key: runs[cut][key] for key in METRICS},
-            **{key: row[key] for key in METRICS},
-        }
-        for (share, cut), row in zip(cuts.items(), rows.values(), strict=True)
-    ]
-    return {
-        "seed": DENSITY_SEED,
-        "curve": curve,
-        "uncut": {key: wholes["uncut"][key] for key in METRICS},
-        "keeps": {
-            name: {f"{kept:g}": _keeps(curve, kept * whole["tasks_ru"]) for kept in KEPT}
-            for name, whole in wholes.items()
-        },
-    }
-
-
-def _keeps(curve: list[dict[str, Any]], least: float) -> float | None:
-    """The largest share removed up to which every model scores `least` or more; None when none does."""
-    largest = None
-    for point in curve:
-        if point["tasks_ru"] < least:
-            break
-        largest = point["after_rounding"]
-    return largest
-
-
-def _packed(pool: Executor, rates: dict[str, float], recovery_rate: float) -> dict[str, Any]:
-    """Every width under every recipe, and the best of each kind within the same bytes."""
-    sources = {0.0: Cut(UNCUT, DENSITY_SEED, rates[UNCUT]).name} | {
-        share: Cut(OURS, DENSITY_SEED, rates[OURS], share, BLOCK).name for share in WIDTHS
-    }
-    jobs = {
-        f"packed-{share:g}-{recipe}": (
-            cutting.packed,
-            (cutting.recovered_name(source, DENSITY_SEED, recovery_rate), recipe),
-        )
-        for share, source in sources.items()
-        for recipe in RECIPES
-    }
-    shares = [share for share in sources for _ in RECIPES]
-    rows = cutting.make_all(pool, WORLD, jobs).values()
-    points = [
-        {"share": share, **{key: row[key] for key in ("recipe", "bytes", *METRICS)}}
-        for share, row in zip(shares, rows, strict=True)
-    ]
-    return {"points": points, "best_within": _best_within(points)}
-
-
-def _kind(point: dict[str, Any]) -> str:
-    if point["recipe"] == "bf16":
-        return "width alone" if point["share"] else "neither"
-    return "both" if point["share"] else "bits alone"
-
-
-def _best_within(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For the bytes of every model that is both cut and packed: the fewest Russian bits of each kind."""
-    found = []
-    for size in sorted({point["bytes"] for point in points if _kind(point) == "both"}):
-        best: dict[str, Any] = {}
-        for point in points:
-            kind = _kind(point)
-            if point["bytes"] <= size and (kind not in best or point["bpc_ru"] < best[kind]["bpc_ru"]):
-                best[kind] = point
-        found.append(
-            {"bytes": size, "best": best, "winner": min(best, key=lambda kind: best[kind]["bpc_ru"])}
-        )
-    return found

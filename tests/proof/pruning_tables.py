@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tests.proof.cutting import AS_IT_IS
+from tests.proof.markdown import spread, table
 
 METRICS = {"bpc_ru": "bits/char ru", "bpc_en": "bits/char en", "tasks_ru": "tasks ru"}
+WHOLES = {"of_parent": "the parent's task score", "of_uncut": "that of the uncut model"}
+WIDTH, BITS, BOTH = "width alone", "bits alone", "both"
 LANGUAGES = {"bpc_ru": "ru", "bpc_en": "en"}
 
 
@@ -32,8 +35,8 @@ def _compared(found: dict[str, Any]) -> str:
                     f"{float(share):.0%}",
                     method,
                     f"{row['after_rounding']:.1%}" if "after_rounding" in row else "",
-                    *(_spread(row[key]) for key in METRICS),
-                    _spread(lead, sign="+") if lead else "",
+                    *(spread(row[key]) for key in METRICS),
+                    spread(lead, sign="+") if lead else "",
                 )
             )
     head = ("asked", "method", "removed", *METRICS.values(), "FineGates minus this, bits/char ru")
@@ -45,7 +48,7 @@ def _compared(found: dict[str, Any]) -> str:
     return (
         f"After {tokens:,} tokens, mean and 95 % interval over the seeds of the adaptation (the parent "
         f"without any: {said}). `lora` is the parent adapted without a cut. Learning rates, chosen at "
-        f"{tuning['share']:.0%} on seed {tuning['seed']}: {chosen}.\n\n{_table(head, rows)}"
+        f"{tuning['share']:.0%} on seed {tuning['seed']}: {chosen}.\n\n{table(head, rows)}"
     )
 
 
@@ -66,9 +69,9 @@ def _untrained(found: dict[str, Any]) -> str:
     return (
         "Without any training, Russian bits per character. Units are cut, their scores compared over layers "
         "and parts on the scale that is named; the methods of `adapt` compare them as they are:\n\n"
-        + _table(("method", *(f"{share:.0%}, {scale}" for share, scale in columns)), units)
+        + table(("method", *(f"{share:.0%}, {scale}" for share, scale in columns)), units)
         + "\n\nMasks of single weights, without any training either, make no smaller model here:\n\n"
-        + _table(("method", "pattern", "zeroed", *METRICS.values()), masks)
+        + table(("method", "pattern", "zeroed", *METRICS.values()), masks)
     )
 
 
@@ -78,15 +81,15 @@ def _recovery(found: dict[str, Any]) -> str:
     for method, row in recovery["methods"].items():
         parent, uncut = row["relative_rise_over_parent"], row["relative_rise_over_uncut"]
         told = [
-            f"{_spread(parent[key], '+', '.1%')}{'' if row['within'][key] else ' (not within 3 %)'}"
+            f"{spread(parent[key], '+', '.1%')}{'' if row['within'][key] else ' (not within 3 %)'}"
             for key in LANGUAGES
         ]
-        told += [_spread(uncut[key], "+", ".1%") for key in LANGUAGES]
-        rows.append((method, *(_spread(row[key]) for key in METRICS), *told))
+        told += [spread(uncut[key], "+", ".1%") for key in LANGUAGES]
+        rows.append((method, *(spread(row[key]) for key in METRICS), *told))
     lead = recovery["ours_minus_rival"]
     blank = ("",) * 4
-    rows.append(("difference", *(_spread(lead[key], "+") for key in METRICS), *blank))
-    rows.append(("uncut, trained alike", *(_spread(recovery["uncut"][key]) for key in METRICS), *blank))
+    rows.append(("difference", *(spread(lead[key], "+") for key in METRICS), *blank))
+    rows.append(("uncut, trained alike", *(spread(recovery["uncut"][key]) for key in METRICS), *blank))
     over = [
         f"{language} over the {whole}" for whole in ("parent's", "uncut's") for language in LANGUAGES.values()
     ]
@@ -94,37 +97,38 @@ def _recovery(found: dict[str, Any]) -> str:
         f"The 30 % models after recovery by distillation from the parent on {found['tokens']['recovery']:,} "
         f"tokens, {len(lead['bpc_ru']['values'])} seeds. The parent never saw the form of the tasks, which "
         "held-out Russian text contains too, so the uncut model trained alike is the harder yardstick:\n\n"
-        f"{_table(('method', *METRICS.values(), *over), rows)}"
+        f"{table(('method', *METRICS.values(), *over), rows)}"
     )
 
 
 def _density(found: dict[str, Any]) -> str:
     density = found["density"]
-    wholes = {"parent": found["parent"], "uncut": density["uncut"]}
-    curve = [{"share": 0.0, "after_rounding": 0.0, **density["uncut"]}, *density["curve"]]
+    whole = ("0%", "", *(spread(density["uncut"][key]) for key in METRICS), "", "")
     rows = [
         (
             f"{point['share']:.0%}",
             f"{point['after_rounding']:.1%}",
-            *(f"{point[key]:.4f}" for key in METRICS),
-            *(f"{point['tasks_ru'] / whole['tasks_ru']:.1%}" for whole in wholes.values()),
+            *(spread(point[key]) for key in METRICS),
+            *(spread(point[key], form=".1%") for key in WHOLES),
         )
-        for point in curve
+        for point in density["curve"]
     ]
-    keeps = density["keeps"]
-    kept = " ".join(f"Of the task score of the {name} model {_keeps(keeps[name])}." for name in wholes)
-    head = ("asked", "removed", *METRICS.values(), "of the parent's tasks", "of the uncut model's")
+    kept = "; ".join(f"of {name}, {_keeps(density['keeps'][key])}" for key, name in WHOLES.items())
+    head = ("asked", "removed", *METRICS.values(), *WHOLES.values())
     return (
-        f"FineGates and recovery, by density (seed {density['seed']}); the uncut model is the parent trained "
-        f"alike. {kept}\n\n{_table(head, rows)}"
+        f"FineGates and recovery, by density ({len(density['seeds'])} seeds); the first line is the parent "
+        f"trained alike without a cut. The most that may go, by the mean (in brackets: with the whole "
+        f"interval above): {kept}.\n\n{table(head, [whole, *rows])}"
     )
 
 
-def _keeps(shares: dict[str, float | None]) -> str:
+def _keeps(shares: dict[str, dict[str, float | None]]) -> str:
+    def told(share: float | None) -> str:
+        return "none of these" if share is None else f"{share:.1%}"
+
     return ", ".join(
-        f"{float(kept):.0%} is kept "
-        + ("at none of these widths" if share is None else f"up to {share:.1%} removed")
-        for kept, share in sorted(shares.items(), reverse=True)
+        f"{float(kept):.0%} with {told(ends['mean'])} removed ({told(ends['low'])})"
+        for kept, ends in sorted(shares.items(), reverse=True)
     )
 
 
@@ -134,28 +138,24 @@ def _packed(found: dict[str, Any]) -> str:
         if point is None:
             return ""
         cut = f"cut {point['share']:.0%}" if point["share"] else ""
-        recipe = "" if point["recipe"] == "bf16" else point["recipe"]
+        recipe = "" if kind == WIDTH else point["recipe"]
         return f"{point['bpc_ru']:.4f} ({', '.join(part for part in (cut, recipe) if part)})"
 
-    kinds = ("width alone", "bits alone", "both")
+    kinds = (WIDTH, BITS, BOTH)
     rows: list[tuple[str, ...]] = []
+    shown: tuple[str, ...] = ()
     for row in found["packed"]["best_within"]:
         bits = tuple(told(row, kind) for kind in kinds)
-        if not rows or rows[-1][1:-1] != bits:
-            rows.append((f"{row['bytes']:,}", *bits, row["winner"]))
+        # Once there is something to compare with, the sizes at which that gets better.
+        rivals = bits[:2] if any(bits[:2]) else bits
+        if rivals != shown:
+            lead = f"{row['first']}, by {spread(row['lead'])}" if row["lead"] else ""
+            rows.append((f"{row['bytes']:,}", *bits, lead))
+            shown = rivals
     whole = max(point["bytes"] for point in found["packed"]["points"])
     return (
-        f"Gates and HIGGS, all models recovered: the fewest Russian bits per character within so many stored "
-        f"bytes of all weights (uncut in bf16: {whole:,}; each point is in docs/results/pruning.json):\n\n"
-        + _table(("bytes", *kinds, "best"), rows)
+        "Gates and HIGGS, all models recovered, means over the same seeds: the fewest Russian bits per "
+        "character within so many stored bytes of all weights, and the lead of the first over the second, "
+        f"seed by seed (uncut in bf16: {whole:,} bytes; every point is in "
+        "[pruning.json](results/pruning.json)):\n\n" + table(("bytes", *kinds, "ahead"), rows)
     )
-
-
-def _spread(value: dict[str, Any], sign: str = "", form: str = ".4f") -> str:
-    mean, low, high = (format(value[key], f"{sign}{form}") for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines)

@@ -340,8 +340,8 @@ def _pruning(found: dict[str, Any]) -> str:
         )
 
     kept = ", ".join(
-        f"{float(kept):.0%} up to {share:.1%} removed" if share is not None else f"{float(kept):.0%} nowhere"
-        for kept, share in found["density"]["keeps"]["uncut"].items()
+        f"{float(kept):.0%} with {ends['mean'] or 0:.1%} removed"
+        for kept, ends in sorted(found["density"]["keeps"]["of_uncut"].items(), reverse=True)
     )
     return (
         f"Russian bits per character after the cut and equal training. {'; '.join(told)}.<br>FineGates minus "
@@ -392,6 +392,20 @@ def _pruning_classics(found: dict[str, Any]) -> str:
     )
 
 
+def _supervised(found: dict[str, Any]) -> str:
+    def told(line: dict[str, Any]) -> str:
+        losses = ", ".join(f"{name} {value['mean']:.2f}" for name, value in line["answers"].items())
+        return f"{losses}; Russian bits per character {line['bpc_ru']['mean']:.3f}"
+
+    parent = found["parent"]
+    before = ", ".join(f"{name} {value:.2f}" for name, value in parent["answers"].items())
+    lines = "<br>".join(f"{name}: {told(line)}" for name, line in found["lines"].items())
+    return (
+        f"nats per answer token on held-out answers of real files, before: {before}; Russian bits per "
+        f"character {parent['bpc_ru']:.3f}<br>{lines}"
+    )
+
+
 SENTENCES = {
     "budgets": _budgets,
     "learning": _learning,
@@ -416,5 +430,6 @@ SENTENCES = {
     "endpoint": _endpoint,
     "cut_latency": _cut_latency,
     "adapt_methods": _adapt_methods,
+    "supervised": _supervised,
     "finegates": _finegates,
 }

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from peft import PeftConfig
 
 from stages.common.errors import UserError
+from stages.common.params.adaptation import MOST
 
 FINEGATES = "FINEGATES"
 PREFIX = "finegates_"
 MODES = ("global", "uniform", "faithful")
 BIASES = ("none", "all")
-MOST = 0.9
 
 
 @dataclass
@@ -31,9 +31,10 @@ class FineGatesConfig(PeftConfig):
     steps over which the removed share grows from 0. `sigma`: standard deviation of the gates' noise.
     `spread`: how far apart the gates of the least and the best unit begin, where the units have been scored
     beforehand. `settle`: share of the steps after which the units are picked, so that matrices beside the
-    gates learn what stays; without matrices the gates learn to the end. `spread` and `settle` are read where
-    the stage `adapt` scores and picks; a training loop of one's own does both itself. `faithful` has none of
-    these: its share holds from the first step to the last and its noise is fixed.
+    gates learn what stays; without matrices the gates learn to the end. `spread` is read by
+    `Objective.begin` and `settle` by `Objective.settles`, which the stage `adapt` calls; a training loop of
+    one's own that does not call them has neither. `faithful` has none of these: its share holds from the
+    first step to the last and its noise is fixed.
 
     `r`: rank of the matrices beside the gates, 0 for none; `lora_alpha` / `r` scales them. `lora_modules`:
     the target modules that have them, by their last name; None for all.

@@ -31,11 +31,6 @@ def noise(count: int, seed: int, step: int) -> Tensor:
     return -drawn if mirrored else drawn
 
 
-def expected_removed(mu_U: Tensor, cost_U: Tensor, sigma: float, tau: Tensor | float) -> Tensor:
-    """Parameters that closed gates are expected to remove: sum of cost Phi((tau - mu) / sigma), float64."""
-    return (cost_U * torch.special.ndtr((tau - mu_U.double()) / sigma)).sum()
-
-
 def threshold(mu_U: Tensor, cost_U: Tensor, sigma: float, removed: float) -> Tensor:
     """The tau at which `removed` parameters are expected to be closed, float64, a scalar without gradient.
 

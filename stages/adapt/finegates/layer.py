@@ -96,23 +96,35 @@ class GateLayer(nn.Module, BaseTunerLayer):
         return self.at, self.part
 
     def parameter(self, kind: str, adapter: str) -> Tensor | None:
-        """The parameter of `adapter`, None where it has none of this kind."""
-        held = self._of(kind)
-        return dict(held).get(adapter)
+        """The parameter of `adapter` without its gradient, None where it has none of this kind."""
+        found = dict(self._of(kind)).get(adapter)
+        return None if found is None else found.detach()
 
     def evaluated(self, adapter: str) -> tuple[Tensor | None, Tensor | None]:
-        """Gates of evaluation in fp32, on the columns (I,) and on the rows (O,); None: all open."""
+        """Gates of evaluation in fp32, on the columns (I,) and on the rows (O,); None: all open.
+
+        They take no gradient: gates learn through what is drawn for them. Where every unit is closed, as in a
+        layer that goes whole, so are the rows, because a bias would stay.
+        """
         mu_U = self.parameter("mu", adapter)
         if fixed := self._fixed.get(adapter):
-            first, *second = (gate.to(self.weight.device) for gate in fixed)
-            return (first, second[0]) if second else (self.expand(first), None)
+            if fixed[0].device != self.weight.device:
+                fixed = self._fixed[adapter] = tuple(gate.to(self.weight.device) for gate in fixed)
+            first, *second = fixed
+            return (first, second[0]) if second else self._of_units(first)
         if mu_U is not None:
-            return self.expand(mu_U.float().clamp(0, 1)), None
+            return self._of_units(mu_U.float().clamp(0, 1))
         column_I, row_O = (self.parameter(kind, adapter) for kind in ("column", "row"))
         return (
             None if column_I is None else faithful.evaluated(column_I),
             None if row_O is None else faithful.evaluated(row_O),
         )
+
+    def _of_units(self, z_U: Tensor) -> tuple[Tensor, Tensor | None]:
+        base: Any = self.get_base_layer()
+        if base.bias is None:
+            return self.expand(z_U), None
+        return self.expand(z_U), (z_U != 0).any().float().expand(self.out_features)
 
     def expand(self, z_U: Tensor) -> Tensor:
         """Gates of the units as gates of the columns, (I,)."""
@@ -124,11 +136,24 @@ class GateLayer(nn.Module, BaseTunerLayer):
         self._drawn[adapter] = column_I, row_O
 
     def fix(self, adapter: str, gates: tuple[Tensor, ...] | None) -> None:
-        """Train and evaluate with `gates`, shaped as the parameters are; None: with the parameters again."""
+        """Train and evaluate with `gates`, shaped as the parameters are; None: with the parameters,
+        as in evaluation.
+        """
+        self._drawn.pop(adapter, None)
         if gates is None:
             self._fixed.pop(adapter, None)
         else:
-            self._fixed[adapter] = gates
+            self._fixed[adapter] = tuple(gate.to(self.weight.device) for gate in gates)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """As peft's; another adapter of that name begins anew."""
+        self._drawn.pop(adapter_name, None)
+        self._fixed.pop(adapter_name, None)
+        super().delete_adapter(adapter_name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the drawn gates: a graph cannot be copied, and the next forward pass draws them again."""
+        return self.__dict__ | {"_drawn": {}}
 
     def train(self, mode: bool = True) -> GateLayer:
         """As torch's; evaluation forgets the drawn gates and the graph they hang on."""
@@ -150,7 +175,7 @@ class GateLayer(nn.Module, BaseTunerLayer):
             return self.base_layer(x, *args, **kwargs)
         if self.merged:
             return self.base_layer(x, *args, **kwargs)
-        adapters = [name for name in self.active_adapters if any(name in self._of(kind) for kind in KINDS)]
+        adapters = [name for name in self.active_adapters if self._holds(name)]
         rows: list[Tensor] = []
         for adapter in adapters:
             column_I, row_O = self._gates(adapter)
@@ -172,38 +197,46 @@ class GateLayer(nn.Module, BaseTunerLayer):
         return F.linear(F.linear(x.to(first_RI.dtype), first_RI), second_OR) * scaling
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Fold gates and matrices into the weights: W' = diag(r) (W + s B A) diag(z), b' = r b."""
+        """Fold gates and matrices into the weights: W' = diag(r) (W + s B A) diag(z), b' = r b.
+
+        Of several adapters, those merged before included, s B A is summed, and z and r are multiplied, as
+        `forward` does.
+        """
         base: Any = self.get_base_layer()
-        for adapter in check_adapters_to_merge(self, adapter_names):
-            if not any(adapter in self._of(kind) for kind in KINDS):
-                continue
-            if self._dense is None:
-                self._dense = base.weight.data, None if base.bias is None else base.bias.data
-            weight_OI, bias_O = self._folded(adapter, base.weight.data, base.bias)
-            if safe_merge and not all(
-                bool(torch.isfinite(value).all()) for value in (weight_OI, bias_O) if value is not None
-            ):
-                raise ValueError(f"NaN or infinity in the merged weights; adapter {adapter} is broken")
-            base.weight.data = weight_OI
-            if bias_O is not None:
-                base.bias.data = bias_O
-            self.merged_adapters.append(adapter)
+        new = [name for name in check_adapters_to_merge(self, adapter_names) if self._holds(name)]
+        if not new:
+            return
+        dense = self._dense or (base.weight.data, None if base.bias is None else base.bias.data)
+        weight_OI, bias_O = self._folded([*self.merged_adapters, *new], *dense)
+        if safe_merge and not all(
+            bool(torch.isfinite(value).all()) for value in (weight_OI, bias_O) if value is not None
+        ):
+            raise ValueError(f"NaN or infinity in the merged weights; adapter {', '.join(new)} is broken")
+        self._dense = dense
+        base.weight.data = weight_OI
+        if bias_O is not None:
+            base.bias.data = bias_O
+        self.merged_adapters.extend(new)
+
+    def _holds(self, adapter: str) -> bool:
+        return any(adapter in self._of(kind) for kind in KINDS)
 
     def _folded(
-        self, adapter: str, weight_OI: Tensor, bias_O: nn.Parameter | None
+        self, adapters: list[str], weight_OI: Tensor, bias_O: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        column_I, row_O = (None if gate is None else gate.detach() for gate in self.evaluated(adapter))
         wide_OI = weight_OI.float()
-        bias = None if bias_O is None else bias_O.data
-        if adapter in self.finegates_scaling:
-            delta_OI = self.finegates_B[adapter].detach() @ self.finegates_A[adapter].detach()
-            wide_OI = wide_OI + delta_OI * self.finegates_scaling[adapter]
-        if column_I is not None:
-            wide_OI = wide_OI * column_I
-        if row_O is not None:
-            wide_OI = wide_OI * row_O[:, None]
-            bias = None if bias is None else (bias * row_O).to(bias.dtype)
-        return wide_OI.to(weight_OI.dtype), bias
+        for adapter in adapters:
+            if adapter in self.finegates_scaling:
+                delta_OI = self.finegates_B[adapter].detach() @ self.finegates_A[adapter].detach()
+                wide_OI = wide_OI + delta_OI * self.finegates_scaling[adapter]
+        for adapter in adapters:
+            column_I, row_O = self.evaluated(adapter)
+            if column_I is not None:
+                wide_OI = wide_OI * column_I
+            if row_O is not None:
+                wide_OI = wide_OI * row_O[:, None]
+                bias_O = None if bias_O is None else (bias_O * row_O).to(bias_O.dtype)
+        return wide_OI.to(weight_OI.dtype), bias_O
 
     def unmerge(self) -> None:
         """Put the weights back as they were: what a closed gate took cannot be computed back."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 from zlib import crc32
 
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, _maybe_include_all_linear_layers
 from torch import Tensor, nn
 
 from stages.adapt.finegates.config import PREFIX, FineGatesConfig
 from stages.adapt.finegates.layer import GateLayer
 from stages.adapt.finegates.objective import Objective
-from stages.adapt.shrink.units import FFN, GROUPS, Units
+from stages.adapt.finegates.picking import OWNERS
+from stages.adapt.shrink.budget import Choice, Multiples
+from stages.adapt.shrink.slicing import require_dense
+from stages.adapt.shrink.units import Units
 from stages.common.errors import UserError
+from stages.common.params.adaptation import Multiples as Rounding
 
-# The layers whose input columns are units, and of which part.
-OWNERS = {"down_proj": FFN, "o_proj": GROUPS}
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ROUNDING = Rounding()
 _PLACE = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:mlp|self_attn)\.(\w+)$")
 
 
@@ -39,8 +43,8 @@ class FineGatesModel(BaseTuner):
         self._units: Units | None = None
         self._step: tuple[int, int] | None = None
         self._told = False
-        super().__init__(model, *arguments, **options)
         self._objectives: dict[str, Objective] = {}
+        super().__init__(model, *arguments, **options)
         body = model.get_decoder() if hasattr(model, "get_decoder") else model
         # Losses may call the decoder and not the whole model.
         self._hook = body.register_forward_pre_hook(self._draw)
@@ -62,6 +66,41 @@ class FineGatesModel(BaseTuner):
             self._objectives[adapter] = Objective(layers, adapter, config, self._units)
         return self._objectives[adapter]
 
+    def pick(
+        self,
+        share: float | None = None,
+        multiples: Multiples = ROUNDING,
+        layers: int = 0,
+        adapter: str = "default",
+    ) -> Choice:
+        """Train and evaluate from now on the model that would be cut now; the gates learn no more, but their
+        parameters stay.
+
+        `share` in the place of the configuration's; widths are rounded up to `multiples`; so many whole
+        `layers` go first. Raises `UserError` where that cannot be cut.
+        """
+        choice = self.objective(adapter).choose(multiples, layers, share)
+        self.objective(adapter).show(choice.kept)
+        return choice
+
+    def settle(
+        self,
+        share: float | None = None,
+        multiples: Multiples = ROUNDING,
+        layers: int = 0,
+        adapter: str = "default",
+    ) -> Choice:
+        """Fix which units stay: their gates become 1 and the others 0, in what is saved and merged too.
+        `kept` of what is returned is what `stages.adapt.shrink.slicing.cut` needs. Again gives the same.
+
+        Arguments and errors are those of `pick`.
+        """
+        objective = self.objective(adapter)
+        if objective.settled is None:
+            objective.settled = objective.choose(multiples, layers, share)
+            objective.settle(objective.settled.kept)
+        return objective.settled
+
     def penalty(self) -> Tensor | None:
         """What mode `faithful` adds to the loss, summed over the active adapters; None in other modes."""
         found = [self.objective(name).penalty() for name in self._trained()]
@@ -81,7 +120,13 @@ class FineGatesModel(BaseTuner):
                 stacklevel=2,
             )
         self._told = True
-        for name in self._trained():
+        trained = self._trained()
+        if trained and any(_reenters(module) for module in body.modules()):
+            raise UserError(
+                "FineGates: gradient checkpointing with use_reentrant=True walks the graph of the gates once "
+                "per layer; call gradient_checkpointing_enable with use_reentrant False"
+            )
+        for name in trained:
             self.objective(name).draw(*(self._step or (0, 1)))
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:  # noqa: ARG002
@@ -93,37 +138,19 @@ class FineGatesModel(BaseTuner):
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         """Refuse what cannot work before anything is replaced."""
         config: FineGatesConfig = peft_config
-        self._objectives = {}
+        require_dense(model, "FineGates")
         if config.mode != "faithful" or self._units is None:
             self._units = _units(model, strict=config.mode != "faithful")
-        wanted = config.target_modules
-        if isinstance(wanted, str):
-            return
-        there = dict.fromkeys(
-            name.removesuffix(".base_layer").rpartition(".")[2]
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear)
-        )
-        names = {name.rpartition(".")[2] for name in wanted or ()}
-        beside = set(config.lora_modules or ())
-        if missing := sorted((names | beside) - set(there)):
-            raise UserError(
-                f"FineGates: target module {', '.join(missing)} is not in the model; it has "
-                f"{', '.join(there)}"
-            )
-        if untargeted := sorted(beside - names):
-            raise UserError(
-                f"FineGates: lora_modules names {', '.join(untargeted)}, which target_modules does not"
-            )
-        if config.mode == "faithful":
-            return
-        if lost := sorted(name for name in names - set(OWNERS) if not config.rank_of(name)):
-            raise UserError(_uncuttable(lost))
-        if not names & set(OWNERS):
-            raise UserError(
-                f"FineGates: none of the target modules {', '.join(sorted(names))} has gates; name "
-                f"{' or '.join(OWNERS)} too"
-            )
+        _maybe_include_all_linear_layers(config, model)
+        inner = {
+            f"{key}.base_layer" for key, module in model.named_modules() if isinstance(module, GateLayer)
+        }
+        modules = {key: module for key, module in model.named_modules() if key not in inner}
+        _check_names(config, modules)
+        found = {
+            key: module for key, module in modules.items() if self._check_target_module_exists(config, key)
+        }
+        _check_found(config, found)
 
     def _create_and_replace(
         self,
@@ -139,18 +166,12 @@ class FineGatesModel(BaseTuner):
         if isinstance(target, GateLayer):
             target.update_layer(adapter_name, peft_config, seed)
             return
-        if not isinstance(target, nn.Linear):
-            raise UserError(
-                f"FineGates: target module {current_key} is a {type(target).__name__}; only linear layers "
-                "can be gated"
-            )
         found = _PLACE.search(current_key)
         at = int(found[1]) if found else None
         part = OWNERS.get(target_name) if found else None
-        if peft_config.mode != "faithful" and part is None and not peft_config.rank_of(target_name):
-            raise UserError(_uncuttable([current_key]))
         units = self._units.layers[at].count(part) if self._units and part and at is not None else 0
-        made = GateLayer(target, at, target_name, part if units else None, units)
+        # Checked in `_prepare_model`.
+        made = GateLayer(cast("nn.Linear", target), at, target_name, part if units else None, units)
         made.train(target.training)
         made.set_adapter(self.active_adapters)
         made.update_layer(adapter_name, peft_config, seed)
@@ -179,6 +200,59 @@ def _units(model: nn.Module, strict: bool) -> Units | None:
             "FineGates: the model has no Transformers configuration, so its units are unknown; use mode "
             "faithful"
         ) from error
+
+
+def _reenters(module: nn.Module) -> bool:
+    """Whether `module` is recomputed in the backward pass by a backward pass of its own."""
+    if not getattr(module, "gradient_checkpointing", False):
+        return False
+    keywords = getattr(getattr(module, "_gradient_checkpointing_func", None), "keywords", {})
+    return bool(keywords.get("use_reentrant", False))
+
+
+def _check_names(config: FineGatesConfig, modules: Mapping[str, nn.Module]) -> None:
+    """Raise `UserError` for target modules given by name that `modules` do not have."""
+    if isinstance(config.target_modules, str):
+        return
+    linear = {key for key, module in modules.items() if isinstance(module, nn.Linear | GateLayer)}
+    missing = sorted(
+        name
+        for name in {*(config.target_modules or ()), *(config.lora_modules or ())}
+        if not any(key == name or key.endswith(f".{name}") for key in linear)
+    )
+    if missing:
+        there = dict.fromkeys(key.rpartition(".")[2] for key in modules if key in linear)
+        raise UserError(
+            f"FineGates: target module {', '.join(missing)} is not in the model; it has {', '.join(there)}"
+        )
+
+
+def _check_found(config: FineGatesConfig, found: Mapping[str, nn.Module]) -> None:
+    """Raise `UserError` when a target module of `found` can be no gate layer, or none of them has gates."""
+    for key, module in found.items():
+        if not isinstance(module, nn.Linear | GateLayer):
+            raise UserError(
+                f"FineGates: target module {key} is a {type(module).__name__}; only linear layers "
+                "can be gated"
+            )
+    names = {key: key.rpartition(".")[2] for key in found}
+    if untargeted := sorted(set(config.lora_modules or ()) - set(names.values())):
+        raise UserError(
+            f"FineGates: lora_modules names {', '.join(untargeted)}, which target_modules does not"
+        )
+    # Where nothing is found peft says so.
+    if config.mode == "faithful" or not found:
+        return
+    owners = {key for key, name in names.items() if name in OWNERS and _PLACE.search(key)}
+    if lost := sorted(
+        {name for key, name in names.items() if key not in owners and not config.rank_of(name)}
+    ):
+        raise UserError(_uncuttable(lost))
+    if not owners:
+        raise UserError(
+            f"FineGates: none of the target modules {', '.join(sorted(set(names.values())))} has gates; name "
+            f"{' or '.join(OWNERS)} too"
+        )
 
 
 def _uncuttable(names: list[str]) -> str:

@@ -7,7 +7,7 @@ Shapes: U gates of all layers together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -17,7 +17,17 @@ from stages.adapt.finegates import faithful
 from stages.adapt.finegates.config import FineGatesConfig
 from stages.adapt.finegates.gates import draw, noise, ranked
 from stages.adapt.finegates.layer import GateLayer
+from stages.adapt.finegates.picking import (
+    CLOSING,
+    OWNERS,
+    Wanted,
+    check_closing,
+    check_layers,
+    pick,
+)
+from stages.adapt.shrink.budget import Choice, Multiples
 from stages.adapt.shrink.units import FFN, GROUPS, PARTS, Kept, Scores, Units
+from stages.common.errors import UserError
 
 # Free gates of mode `faithful` that act on a unit: the part, and whether they sit on columns or on rows.
 TIED = {
@@ -48,6 +58,7 @@ class Objective:
     ) -> None:
         self.layers, self.adapter, self.config, self.units = list(layers), adapter, config, units
         self.picked = False
+        self.settled: Choice | None = None
         if config.mode == "faithful":
             self.sizes = [size for layer in layers for size in (layer.in_features, layer.out_features)]
             return
@@ -137,14 +148,35 @@ class Objective:
     @property
     def _known(self) -> Units:
         if self.units is None:
-            raise ValueError("the model's units are not known")
+            raise UserError("FineGates: the model's family has no slicing rules, so no units can be picked")
         return self.units
 
-    def parts(self) -> frozenset[str]:
-        """The parts that have gates."""
-        if self.config.mode == "faithful":
-            return frozenset(part for _, (_, part), _ in self._ties())
-        return frozenset(layer.located[1] for layer in self.layers)
+    def removable(self) -> Units:
+        """The model's units, of the parts that the gates can close. Raises `UserError` for none."""
+        parts = frozenset(part for _, part in self._closable())
+        check_closing(parts, {layer.name for layer in self.layers})
+        return replace(self._known, parts=parts)
+
+    def choose(self, multiples: Multiples, layers: int = 0, share: float | None = None) -> Choice:
+        """Pick what stays by the gates' scores; `share` in the place of the configuration's.
+
+        Raises `UserError` for a budget that cannot be met and whole `layers` that the gates do not close.
+        """
+        gated = {(layer.at, layer.name) for layer in self.layers}
+        every = range(len(self._known.layers))
+        check_layers(layers, {name for name in OWNERS if any((at, name) not in gated for at in every)})
+        wanted = Wanted(self.config.share if share is None else share, self.config.mode, multiples, layers)
+        return pick(self.removable(), self.scores(), wanted)
+
+    def _closable(self) -> set[tuple[int, str]]:
+        """Decoder layers and parts whose units the gates can close."""
+        if self.config.mode != "faithful":
+            return {layer.located for layer in self.layers}
+        return {
+            (layer.at, CLOSING[layer.name])
+            for layer in self.layers
+            if layer.at is not None and layer.name in CLOSING
+        }
 
     def _budgets(self) -> list[_Budget]:
         if self.config.mode == "global":
@@ -191,10 +223,12 @@ class Objective:
 
     def _ties(self) -> Iterator[tuple[GateLayer, tuple[int, str], str]]:
         """Layer, place and kind of every gate vector of mode `faithful` that is tied in units."""
+        closable = self._closable()
         for layer in self.layers:
             if layer.at is not None and layer.name in TIED:
                 part, kind = TIED[layer.name]
-                yield layer, (layer.at, part), kind
+                if (layer.at, part) in closable:
+                    yield layer, (layer.at, part), kind
 
     def show(self, kept: Kept) -> None:
         """From now on the units in `kept` are open and the others closed, whatever the parameters are, which
@@ -205,13 +239,18 @@ class Objective:
             layer.fix(self.adapter, gates)
 
     def settle(self, kept: Kept) -> None:
-        """Open the gates of the units in `kept` for good and close the others; all free gates open."""
+        """Open the gates of the units in `kept` for good and close the others; all free gates open.
+
+        They learn no more.
+        """
+        self.picked = True
         for layer, gates in self._closed(kept):
             layer.fix(self.adapter, None)
             for parameter, open_U in zip(layer.gates(self.adapter), gates, strict=True):
                 signs_U = 2 * open_U - 1
                 faithful_U = faithful.SATURATED * signs_U
                 parameter.data.copy_(faithful_U if self.config.mode == "faithful" else open_U)
+                parameter.requires_grad_(False).grad = None
 
     def _closed(self, kept: Kept) -> Iterator[tuple[GateLayer, tuple[Tensor, ...]]]:
         """Every layer with a 1 or a 0 for each number of its gate parameters."""
@@ -227,6 +266,8 @@ class Objective:
                 (at, part), kind = tied[layer]
                 open_U = _indicator(kept.of(part)[at], self._known.layers[at].count(part))
                 gates[kind] = open_U.repeat_interleave(len(gates[kind]) // len(open_U))
+                if layer.name in OWNERS and at not in kept.layers:
+                    gates["row"].zero_()
             yield layer, (gates["column"], gates["row"])
 
 

@@ -18,7 +18,7 @@ from stages.adapt.finegates.config import FINEGATES, PREFIX, FineGatesConfig
 from stages.adapt.finegates.model import FineGatesModel
 from stages.common.errors import UserError
 
-TESTED = ("0.21", "0.23")  # from the first up to, not including, the second
+TESTED = ("0.21", "0.22")  # from the first up to, not including, the second
 SLOTS = {
     "PEFT_TYPE_TO_CONFIG_MAPPING": FineGatesConfig,
     "PEFT_TYPE_TO_TUNER_MAPPING": FineGatesModel,

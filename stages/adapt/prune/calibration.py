@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import torch
+from lowbit.layerwise import head_dim
 from torch import Tensor, nn
 
 from stages.common.errors import UserError
@@ -98,7 +99,7 @@ def _head_width(name: str, config: Any) -> int:
     """Width of the heads whose outputs the layer reads; 0 where it reads no attention."""
     if not name.endswith("o_proj"):
         return 0
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    return head_dim(config)
 
 
 class _Watched:

@@ -12,7 +12,7 @@ from stages.adapt.adaptation import Adaptation, AdaptContext, Finished
 from stages.adapt.prune import calibration, scores
 from stages.adapt.shrink.budget import choose
 from stages.adapt.shrink.notes import notes
-from stages.adapt.shrink.slicing import apply_mask, cut, probe, verify
+from stages.adapt.shrink.slicing import apply_mask, cut, probe, require_dense, verify
 from stages.adapt.shrink.units import Scores, Units
 from stages.common.atomic import write_json
 from stages.common.errors import UserError
@@ -49,12 +49,9 @@ def wrap(model: Any, context: AdaptContext) -> Adaptation:
     Raises `UserError` for a quantised model, a family or a share that cannot be cut, and calibration without
     text.
     """
-    if getattr(model.config, "quantization_config", None) is not None:
-        raise UserError(f"{context.base}: quantised; a cut needs the dense weights")
-    shrink, units = context.block.shrink, Units.of(model.config)
-    if shrink is None:
-        raise UserError(f"params.yaml: method `{context.block.method}` needs `adapt.shrink`")
-    choice = choose(units, score(model, units, context), shrink)
+    require_dense(model, context.base)
+    units = Units.of(model.config)
+    choice = choose(units, score(model, units, context), context.shrink)
     small, masked = cut(model, choice.kept), copy.deepcopy(model)
     apply_mask(masked, choice.kept)
     verify(masked, small, probe(model.config))
@@ -80,14 +77,13 @@ def activations(model: Any, context: AdaptContext) -> Activations:
 
 def _text(context: AdaptContext) -> list[Batch]:
     """Windows of the mix that is trained on afterwards."""
-    block, shrink = context.block, context.block.shrink
+    block, tokens = context.block, context.shrink.calibration_tokens
     if context.shards is None or not block.replay:
         raise UserError(
             f"params.yaml: adapt.shrink.calibration_tokens: `{block.method}` measures activations on the "
             "text of `adapt.mix`, which names no shards; give it some, or choose what reads no text: "
             "`magnitude`, or `finegates` without calibration_tokens"
         )
-    if shrink is None or shrink.calibration_tokens is None:
+    if tokens is None:
         raise UserError(f"params.yaml: method `{block.method}` needs `adapt.shrink.calibration_tokens`")
-    tokens = shrink.calibration_tokens
     return calibration.sample(context.shards, block.replay, block.training, tokens, context.seed, "adapt.mix")

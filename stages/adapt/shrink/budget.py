@@ -15,9 +15,9 @@ import torch
 
 from stages.adapt.shrink.units import FFN, GROUPS, PARTS, Kept, Scores, Units
 from stages.common.errors import UserError
+from stages.common.params.adaptation import MOST
 
 KEY = "params.yaml: adapt.shrink"
-MOST = 0.9
 
 # Units per part, then per layer; 0 in a layer that is cut whole.
 Counts = dict[str, list[int]]

@@ -90,21 +90,40 @@ def reshaped(config: Any, kept: Kept) -> Any:
     return resized(config, widths, kept.layers)
 
 
-@torch.no_grad()
 def verify(reference: PreTrainedModel, other: PreTrainedModel, tokens: torch.Tensor) -> float:
     """Greatest absolute difference of the logits in fp32 on `tokens` (batch, length).
 
-    Raises `RuntimeError` when it exceeds 1e-5, times the greatest logit where that is above 1: fp32 keeps so
-    many digits of a sum in another order, and no more.
+    Raises `RuntimeError` as `agree` does.
     """
-    first, second = (_logits(model, tokens) for model in (reference, other))
+    return agree(logits(reference, tokens), logits(other, tokens))
+
+
+def agree(first: torch.Tensor, second: torch.Tensor, tolerance: float = TOLERANCE) -> float:
+    """Greatest absolute difference of two models' logits.
+
+    Raises `RuntimeError` when it exceeds `tolerance`, times the greatest logit where that is above 1: fp32
+    keeps five digits of a sum in another order, and no more.
+    """
     difference = float((first - second).abs().max())
-    allowed = TOLERANCE * max(1.0, float(first.abs().max()))
+    allowed = tolerance * max(1.0, float(first.abs().max()))
     if not difference <= allowed:
         raise RuntimeError(
             f"the models are not one function: logits differ by {difference:.3g}, more than {allowed:.3g}"
         )
     return difference
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
+    """What `model` says of `tokens` in evaluation mode, fp32 on the CPU; it is left as it was found."""
+    plain: Any = model
+    if any(value.dtype != torch.float32 for value in model.parameters()):
+        plain = copy.deepcopy(model).float()
+    training = plain.training
+    plain.eval()
+    found = plain(input_ids=tokens.to(model.device), use_cache=False).logits
+    plain.train(training)
+    return found.float().cpu()
 
 
 def probe(config: Any, rows: int = 2, length: int = 32) -> torch.Tensor:
@@ -116,14 +135,22 @@ def probe(config: Any, rows: int = 2, length: int = 32) -> torch.Tensor:
 
 def _check(model: PreTrainedModel, kept: Kept) -> None:
     units = Units.of(model.config)
-    quantised = getattr(model.config, "quantization_config", None) is not None
-    weights = (value for layer in _layers(model) for value in layer.parameters())
-    if quantised or not all(value.is_floating_point() for value in weights):
-        raise UserError(
-            "the model is quantised; slicing needs the dense weights: cut the dense checkpoint and quantise "
-            "what is left"
-        )
+    require_dense(model, "the model")
     kept.check(units)
+
+
+def require_dense(model: Any, where: object) -> None:
+    """Raise `UserError` when `model`, said to be `where`, is quantised: its weights cannot be cut."""
+    packed = [
+        name
+        for name, value in model.named_parameters()
+        if not value.is_floating_point() or value.element_size() == 1
+    ]
+    if packed or getattr(getattr(model, "config", None), "quantization_config", None) is not None:
+        raise UserError(
+            f"{where}: quantised{f' ({packed[0]})' if packed else ''}; a cut needs the dense weights: take "
+            "the dense checkpoint, and quantise what is left"
+        )
 
 
 def _layers(model: PreTrainedModel) -> Any:
@@ -171,14 +198,3 @@ def _weights(model: PreTrainedModel, kept: Kept) -> Iterator[tuple[str, torch.Te
         else:
             part = value.index_select(axis, indices.to(value.device))
         yield f"model.layers.{places[at]}.{rest}", part
-
-
-def _logits(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
-    plain: Any = model
-    if any(value.dtype != torch.float32 for value in model.parameters()):
-        plain = copy.deepcopy(model).float()
-    training = plain.training
-    plain.eval()
-    found = plain(input_ids=tokens.to(model.device), use_cache=False).logits
-    plain.train(training)
-    return found.float().cpu()

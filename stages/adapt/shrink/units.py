@@ -66,6 +66,8 @@ class Units:
 
         Raises `UserError` for a family that has no slicing rules.
         """
+        from lowbit.layerwise import head_dim
+
         family = family_of(config)
         chosen = frozenset(parts)
         if not chosen or not chosen <= set(PARTS):
@@ -73,7 +75,8 @@ class Units:
         attention, feed = (
             bool(getattr(config, key)) if isinstance(key, str) else key for key in _BIASES[family]
         )
-        layers = [_layer(one, attention, feed) for one in config.per_layer_config]
+        head = head_dim(config)
+        layers = [_layer(one, head, attention, feed) for one in config.per_layer_config]
         allowed = None
         if family == "llama":
             queries = {one.num_attention_heads // one.num_key_value_heads for one in config.per_layer_config}
@@ -168,12 +171,11 @@ def family_of(config: Any) -> str:
     return family
 
 
-def _layer(config: Any, attention: bool, feed: bool) -> LayerUnits:
-    """`config` of one layer; `attention`, `feed`: whether q, k, v and whether gate, up have biases."""
+def _layer(config: Any, head: int, attention: bool, feed: bool) -> LayerUnits:
+    """`config` of one layer; `head`: width of a head; `attention`, `feed`: whether these have biases."""
     hidden = config.hidden_size
     groups = config.num_key_value_heads
     queries = config.num_attention_heads // groups
-    head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     rows = (queries + 2) * head
     return LayerUnits(
         ffn=config.intermediate_size,

@@ -36,6 +36,7 @@ USES: dict[str, frozenset[str]] = {
     **dict.fromkeys(PRUNING, RANKED | {"shrink"}),
 }
 CALIBRATED = ("wanda", "minitron")
+MOST = 0.9  # of the gateable parameters may go
 
 
 class Multiples(Block):
@@ -48,7 +49,7 @@ class Multiples(Block):
 class ShrinkBlock(Block):
     """How much a cutting method removes, and how."""
 
-    share: float = Field(ge=0, le=0.9)
+    share: float = Field(ge=0, le=MOST)
     mode: Literal["global", "uniform", "faithful"]
     multiples: Multiples = Multiples()
     layers: int = Field(default=0, ge=0)

@@ -137,7 +137,7 @@ def test_a_peft_that_was_not_tested_is_refused(adapt: Adapt, monkeypatch: pytest
     monkeypatch.setattr(peft, "__version__", "0.31.0")
     status, said = adapt(GATES)
     assert status == 1
-    assert "peft 0.31.0: FineGates was tested with peft >=0.21,<0.23; install one of these" in _one_line(said)
+    assert "peft 0.31.0: FineGates was tested with peft >=0.21,<0.22; install one of these" in _one_line(said)
 
 
 @pytest.mark.parametrize(

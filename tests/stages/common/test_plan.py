@@ -149,9 +149,11 @@ def test_the_judge_is_planned_with_its_own_vocabulary() -> None:
     assert _rows(params)["judge_model"] == _rows(_params())["judge_model"]
 
 
-def _cut(share: float, student: str = "adapt", **shrink: Any) -> Params:
+def _cut(
+    share: float, student: str = "adapt", target_modules: list[str] | None = None, **shrink: Any
+) -> Params:
     values = _params().model_dump()
-    values["adapt"] |= {"method": "finegates", "rank": None, "alpha": None, "target_modules": None}
+    values["adapt"] |= {"method": "finegates", "rank": None, "alpha": None, "target_modules": target_modules}
     values["adapt"]["shrink"] = {"share": share, "mode": "global", "gate_learning_rate": 0.02, **shrink}
     values["distill"]["student"] = student
     values["gate"]["against_anchor"] = {"pretrain": [{"metric": "total", "margin": 0.1}]}
@@ -188,6 +190,19 @@ def test_whole_layers_and_half_of_the_layers_left_are_planned() -> None:
 def test_a_cut_that_would_empty_a_layer_is_told_before_the_run() -> None:
     with pytest.raises(UserError, match="would empty a layer"):
         plan(_cut(0.9, multiples={"ffn": 128, "groups": 2}))
+
+
+def test_a_cut_by_faithful_gates_on_one_part_is_planned_and_refused_for_that_part() -> None:
+    share = {"mode": "faithful", "multiples": {"ffn": 1, "groups": 1}}
+    rows = {
+        name: _rows(_cut(0.3, target_modules=[name], **share))["quantize adapt-bf16"].parameters
+        for name in ("up_proj", "v_proj")
+    }
+    assert 1_050_752 > rows["v_proj"] > rows["up_proj"]
+    with pytest.raises(UserError, match=r"share: 0.6 would empty a layer; .* at most 0.5 can go"):
+        plan(_cut(0.6, target_modules=["v_proj"], **share))
+    with pytest.raises(UserError, match="gates on q_proj close no unit"):
+        plan(_cut(0.3, target_modules=["q_proj"], **share))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

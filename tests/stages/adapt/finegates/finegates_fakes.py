@@ -1,12 +1,31 @@
-"""Blocks of `finegates` on the shards and bases of `adapt_fakes`."""
+"""Blocks of `finegates` on the shards and bases of `adapt_fakes`, and gates on a tiny model through peft."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from training_fakes import settings
+import adapt_fakes as fakes
+import torch
+from peft import get_peft_model
+from training_fakes import settings, tiny_model
 
+from stages.adapt.finegates.config import FineGatesConfig
+from stages.adapt.finegates.method import FineGates
+from stages.adapt.finegates.register import register
 from stages.common.params.adaptation import AdaptBlock
+
+register()
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SHAPE = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+LAYERS = {"layers": 3, **SHAPE}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "global": {},
+    "uniform": {"mode": "uniform"},
+    "faithful": {"mode": "faithful"},
+    "beside": {"r": 2, "lora_alpha": 4.0, "target_modules": ALL},
+}
+IDS = torch.arange(5, 37).reshape(2, 16)
 
 
 def block(
@@ -37,3 +56,24 @@ def block(
         mix={"world-en": 1.0},
         training=settings(weight_decay=0.0, tokens=tokens, **changes),
     )
+
+
+def adapted(folder: Path, given: AdaptBlock) -> FineGates:
+    """The base in `folder`, wrapped as the stage does it."""
+    found = fakes.adapted(folder, given)
+    assert isinstance(found, FineGates)
+    return found
+
+
+def base(family: str = "qwen2", **changes: Any) -> Any:
+    return tiny_model(family, **{**SHAPE, **changes}).eval()
+
+
+def wrapped(kind: str = "global", model: Any = None, **changes: Any) -> Any:
+    config = FineGatesConfig(**{"task_type": "CAUSAL_LM", "seed": 3, **CONFIGS[kind], **changes})
+    return get_peft_model(model if model is not None else base(), config)
+
+
+@torch.no_grad()
+def logits(model: Any) -> torch.Tensor:
+    return model.eval()(input_ids=IDS, use_cache=False).logits  # type: ignore[no-any-return]

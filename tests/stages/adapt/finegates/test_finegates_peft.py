@@ -6,43 +6,19 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model, mapping
-from peft.tuners.tuners_utils import BaseTuner
-from training_fakes import tiny_model
+from finegates_fakes import ALL, CONFIGS, IDS, base, logits, wrapped
+from peft import PeftConfig, PeftModel
 
-from stages.adapt.finegates.config import FINEGATES, FineGatesConfig
+from stages.adapt.finegates.config import FineGatesConfig
+from stages.adapt.finegates.gates import threshold
 from stages.adapt.finegates.layer import GateLayer
-from stages.adapt.finegates.register import SLOTS, register
+from stages.adapt.finegates.register import register
 from stages.common.errors import UserError
 
 register()
 QKV = {"q_proj", "k_proj", "v_proj"}
-ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-SHAPE = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-CONFIGS: dict[str, dict[str, Any]] = {
-    "global": {},
-    "uniform": {"mode": "uniform"},
-    "faithful": {"mode": "faithful"},
-    "beside": {"r": 2, "lora_alpha": 4.0, "target_modules": ALL},
-}
-IDS = torch.arange(5, 37).reshape(2, 16)
-
-
-def base(family: str = "qwen2", **changes: Any) -> Any:
-    return tiny_model(family, **{**SHAPE, **changes}).eval()
-
-
-def wrapped(kind: str = "global", model: Any = None, **changes: Any) -> Any:
-    config = FineGatesConfig(**{"task_type": "CAUSAL_LM", "seed": 3, **CONFIGS[kind], **changes})
-    return get_peft_model(model if model is not None else base(), config)
-
-
-@torch.no_grad()
-def logits(model: Any) -> torch.Tensor:
-    return model.eval()(input_ids=IDS, use_cache=False).logits  # type: ignore[no-any-return]
 
 
 def loss(model: Any) -> torch.Tensor:
@@ -149,73 +125,43 @@ def test_several_adapters_on_one_base() -> None:
     assert torch.equal(logits(model), second)
 
 
-def test_exclude_modules_keeps_layers_whole() -> None:
-    model = wrapped(exclude_modules=["layers.0.mlp.down_proj"])
-    gated = [name for name, module in model.named_modules() if isinstance(module, GateLayer)]
-    assert [name.partition("layers.")[2] for name in gated] == [
-        "0.self_attn.o_proj",
-        "1.self_attn.o_proj",
-        "1.mlp.down_proj",
-    ]
-    objective = model.base_model.objective()
-    # Two layers of two groups of 32 x 48 + 48 numbers with 16 x 32 of o_proj, and 64 neurons of 96.
-    groups = 4 * ((16 + 8 + 8) * (32 + 1) + 16 * 32)
-    assert objective.gateable == groups + 64 * 96
-    scores = objective.scores()
-    assert float(scores.ffn[0].min()) > float(scores.ffn[1].max())
+@pytest.mark.parametrize("mode", ["global", "faithful"])
+@pytest.mark.parametrize("together", [True, False])
+def test_several_active_adapters_merge_into_what_they_are_together(mode: str, together: bool) -> None:
+    """Gates of one adapter act on the matrices of the other too, in whatever order they are merged."""
+    changes: dict[str, Any] = {"mode": mode, "r": 2, "target_modules": ALL}
+    model = wrapped("beside", mode=mode)
+    model.add_adapter("other", FineGatesConfig(seed=5, **changes))
+    model.base_model.set_adapter(["default", "other"])
+    stir(model)
+    stir(model, seed=1, adapter="other")
+    expected, before = logits(model), copy.deepcopy(model.state_dict())
+    if together:
+        model.merge_adapter()
+    else:
+        model.merge_adapter(["other"])
+        with pytest.warns(UserWarning, match="Already following adapters were merged other"):
+            model.merge_adapter(["default"])
+    torch.testing.assert_close(logits(model), expected, rtol=0, atol=2e-5)
+    model.unmerge_adapter()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(logits(model), expected)
 
 
-def test_an_expression_picks_targets() -> None:
-    model = wrapped(target_modules=r".*layers\.1\.mlp\.down_proj")
-    gated = [name for name, module in model.named_modules() if isinstance(module, GateLayer)]
-    assert [name.rpartition("layers.")[2] for name in gated] == ["1.mlp.down_proj"]
-
-
-@pytest.mark.parametrize("mode", ["global", "uniform"])
-@pytest.mark.parametrize("targets", [["q_proj", "down_proj"], r".*q_proj", ["gate_proj"]])
-def test_what_cannot_be_cut_is_refused_by_name(mode: str, targets: Any) -> None:
-    with pytest.raises(UserError, match=r"(q_proj|gate_proj) cannot be cut by gates of its own"):
-        wrapped(mode=mode, target_modules=targets)
-
-
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        (
-            {"target_modules": ["down_proj", "up_projection"]},
-            "up_projection is not in the model; it has q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
-            "down_proj, lm_head",
-        ),
-        ({"target_modules": ["q_proj"], "r": 2}, "q_proj has gates; name down_proj or o_proj too"),
-        ({"target_modules": r".*embed_tokens", "r": 2}, "embed_tokens is a Embedding; only linear"),
-        ({"r": 2, "lora_modules": ["v_proj"]}, "lora_modules names v_proj, which target_modules does not"),
-        ({"lora_modules": ["o_proj"]}, "without a rank"),
-        ({"mode": "local"}, "mode `local` is not one of global, uniform, faithful"),
-        ({"bias": "finegates_only"}, "bias `finegates_only` is not one of none, all"),
-        ({"share": 0.95}, "share 0.95 is not within 0 and 0.9"),
-        ({"sigma": 0.0}, "sigma 0.0 is not within"),
-        ({"ramp": 0.0}, "ramp 0.0 is not within"),
-    ],
-)
-def test_bad_configurations_are_refused(changes: dict[str, Any], match: str) -> None:
-    with pytest.raises(UserError, match=match):
-        wrapped(**changes)
-
-
-def test_families_without_slicing_rules_are_refused_by_name() -> None:
-    from transformers import AutoModelForCausalLM, GPT2Config
-
-    model = AutoModelForCausalLM.from_config(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=16))
-    with pytest.raises(UserError, match="`gpt2` has no slicing rules"):
-        get_peft_model(model, FineGatesConfig(target_modules=["c_proj"]))
-
-
-def test_matrices_sit_where_they_are_asked_for() -> None:
-    model = wrapped(r=3, target_modules=["q_proj", "o_proj", "down_proj"], lora_modules=["q_proj"])
-    names = [name for name, _ in model.named_parameters() if "finegates_" in name]
-    assert {name.split("finegates_")[1].split(".")[0] for name in names} == {"mu", "A", "B"}
-    beside = [name for name in names if "finegates_A" in name]
-    assert len(beside) == 2 and all("q_proj" in name for name in beside)
+def test_a_name_that_is_used_again_begins_anew() -> None:
+    model = wrapped("global")
+    model.add_adapter("other", FineGatesConfig(seed=5))
+    model.set_adapter("other")
+    stir(model, adapter="other")
+    picked = model.base_model.pick(adapter="other")
+    assert not torch.equal(logits(model), logits(base()))
+    model.add_adapter("third", FineGatesConfig())
+    assert model.base_model.objective("other").picked, "an adapter more changes those that are there"
+    model.delete_adapter("other")
+    model.add_adapter("other", FineGatesConfig(seed=5))
+    model.set_adapter("other")
+    assert torch.equal(logits(model), logits(base()))
+    assert model.base_model.pick(adapter="other") != picked
 
 
 def test_matrices_begin_the_same_whatever_torch_drew_before() -> None:
@@ -245,17 +191,22 @@ def test_trained_biases_are_saved(tmp_path: Path) -> None:
     assert torch.equal(logits(PeftModel.from_pretrained(base(), tmp_path)), logits(model))
 
 
-def test_gradients_reach_every_gate_that_the_noise_opens() -> None:
+def test_gradients_reach_every_gate_near_the_threshold_and_no_other() -> None:
     model = wrapped(share=0.5).train()
+    objective, sigma = model.base_model.objective(), 0.3
+    for layer in objective.layers:
+        generator = torch.Generator().manual_seed(layer.at or 0)
+        layer.gates("default")[0].data.copy_(20 * sigma * torch.randn(layer.units, generator=generator))
     model.base_model.set_step(9, 10)
     loss(model).backward()
-    for module in model.modules():
-        if isinstance(module, GateLayer):
-            drawn, _ = module._drawn["default"]
-            mu = module.gates("default")[0]
-            assert drawn is not None and mu.grad is not None
-            z = drawn.reshape(len(mu), -1)[:, 0]
-            assert bool((mu.grad[(z > 0) & (z < 1)] != 0).all())
+    mu = torch.cat([layer.gates("default")[0].detach() for layer in objective.layers])
+    gradient = torch.cat([layer.gates("default")[0].grad for layer in objective.layers])
+    tau = threshold(mu, objective.cost_U, sigma, 0.5 * objective.gateable)
+    widths = (mu - tau).abs() / sigma
+    near, far = widths < 3, widths > 16
+    assert int(near.sum()) > 5 and int(far.sum()) > 20
+    assert bool((gradient[near] != 0).all())
+    assert not bool(gradient[far].any())
     assert all(value.grad is None for name, value in model.named_parameters() if "finegates_" not in name)
 
 
@@ -316,6 +267,47 @@ def test_evaluation_forgets_the_drawn_gates() -> None:
     assert torch.equal(loss(again), loss(model.train()))
 
 
+def test_a_model_in_training_can_be_copied() -> None:
+    model = wrapped("beside").train()
+    model.base_model.set_step(9, 10)
+    loss(model).backward()
+    again = copy.deepcopy(model)
+    assert torch.equal(loss(again), loss(model))
+    stir(again)
+    assert not torch.equal(loss(again), loss(model))
+
+
+def test_fixed_gates_are_where_the_layer_is() -> None:
+    model = wrapped()
+    stir(model)
+    model.base_model.pick()
+    layer = model.base_model.objective().layers[0]
+    layer.to("meta")
+    columns, _ = layer.evaluated("default")
+    assert columns is not None and columns.device.type == "meta"
+    first, second = (layer._fixed["default"][0] for _ in range(2) if layer.evaluated("default"))
+    assert first is second and first.device.type == "meta"
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing(reentrant: bool) -> None:
+    plain, model = wrapped(share=0.5).train(), wrapped(share=0.5).train()
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    for each in (plain, model):
+        each.base_model.set_step(9, 10)
+    if reentrant:
+        with pytest.raises(UserError, match="use_reentrant=True walks the graph of the gates once per layer"):
+            loss(model)
+        return
+    for each in (plain, model):
+        loss(each).backward()
+    for first, second in zip(*(each.base_model.objective().layers for each in (plain, model)), strict=True):
+        one, other = (layer.gates("default")[0].grad for layer in (first, second))
+        torch.testing.assert_close(one, other)
+        assert bool(one.any())
+
+
 def test_gates_that_no_step_is_declared_for_warn() -> None:
     model = wrapped().train()
     loss(model)
@@ -332,59 +324,3 @@ def test_a_loaded_adapter_that_is_not_trained_has_no_noise(tmp_path: Path) -> No
     with torch.no_grad():
         found = again(input_ids=IDS, use_cache=False).logits
     assert torch.equal(found, logits(again))
-
-
-@pytest.fixture
-def unregistered(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """peft as if FineGates had not been imported."""
-    for name in SLOTS:
-        monkeypatch.delitem(getattr(mapping, name), FINEGATES)
-    return monkeypatch
-
-
-def test_registering_again_does_nothing(unregistered: pytest.MonkeyPatch) -> None:
-    state = torch.get_rng_state()
-    register()
-    register()
-    assert all(getattr(mapping, name)[FINEGATES] == ours for name, ours in SLOTS.items())
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("version", ["0.20.1", "0.23.0", "1.0"])
-def test_an_untested_peft_is_refused(version: str, unregistered: pytest.MonkeyPatch) -> None:
-    unregistered.setattr(peft, "__version__", version)
-    with pytest.raises(UserError, match=rf"peft {version}: FineGates was tested with peft >=0.21,<0.23"):
-        register()
-    assert not any(FINEGATES in getattr(mapping, name) for name in SLOTS)
-
-
-@pytest.mark.parametrize("name", SLOTS)
-def test_a_taken_name_is_refused(name: str, unregistered: pytest.MonkeyPatch) -> None:
-    unregistered.setitem(getattr(mapping, name), FINEGATES, "somebody's")
-    with pytest.raises(UserError, match=r"FINEGATES is taken .*somebody's"):
-        register()
-    assert [slot for slot in SLOTS if FINEGATES in getattr(mapping, slot)] == [name]
-
-
-@pytest.mark.parametrize("name", SLOTS)
-def test_moved_internals_are_refused(name: str, unregistered: pytest.MonkeyPatch) -> None:
-    unregistered.delattr(mapping, name)
-    with pytest.raises(UserError, match=rf"peft.mapping.{name} is not there any more"):
-        register()
-
-
-@pytest.mark.parametrize(
-    ("method", "change"),
-    [
-        ("_mark_only_adapters_as_trainable", lambda *_: None),
-        ("_replace_module", lambda *_: None),
-        ("_get_adapter_state_dict", classmethod(lambda *_, **__: {})),
-    ],
-)
-def test_changed_internals_fail_the_self_test(
-    method: str, change: Any, unregistered: pytest.MonkeyPatch
-) -> None:
-    unregistered.setattr(BaseTuner, method, change)
-    with pytest.raises(UserError, match="FineGates does not work with its internals"):
-        register()
-    assert not any(FINEGATES in getattr(mapping, name) for name in SLOTS)

@@ -210,7 +210,7 @@ def test_a_plain_cut_of_neurons_adds_nothing_to_the_configuration(tmp_path: Path
 def test_a_quantised_base_is_refused() -> None:
     model = lowbit.quantize_model(model_of("llama"), "int8")
     for call in (cut, apply_mask):
-        with pytest.raises(UserError, match="slicing needs the dense weights"):
+        with pytest.raises(UserError, match="a cut needs the dense weights"):
             call(model, PER_LAYER)
 
 
