@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
 from pathlib import Path
 
 import flows_fakes as fakes
@@ -57,6 +58,23 @@ def stand_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(root)
     settings.prepare()
     return root
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project under git with two profiles, `good` and `bad`, as the current folder."""
+    folder = fakes.finished(tmp_path / "small")
+    (folder / "profiles").mkdir()
+    text = (folder / "params.yaml").read_text(encoding="utf-8")
+    (folder / "profiles" / "good.yaml").write_text(
+        "# Another seed\n" + text.replace("seed: 1\n", "seed: 2\n"), "utf-8"
+    )
+    (folder / "profiles" / "bad.yaml").write_text(text.replace("seed: 1\n", "seed: -2\n"), encoding="utf-8")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @pytest.fixture
