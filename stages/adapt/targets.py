@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stages.common.errors import UserError
+from stages.common.trainable import check_targets
 
 
 def targets(model: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -22,10 +22,5 @@ def targets(model: Any, names: Sequence[str]) -> dict[str, Any]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and id(module) in inside
     }
-    there = dict.fromkeys(name.rpartition(".")[2] for name in layers)
-    if missing := [name for name in names if name not in there]:
-        raise UserError(
-            f"params.yaml: adapt.target_modules names {', '.join(missing)}, which the model does not have; "
-            f"it has {', '.join(there)}"
-        )
+    check_targets(names, layers)
     return {name: module for name, module in layers.items() if name.rpartition(".")[2] in names}

@@ -157,6 +157,7 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str = "cp
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of `folder`. Raises `UserError` when there is none, or it has no end-of-text token."""
+    import lowbit  # noqa: F401  # Transformers looks into the model's config.json for its class too
     from transformers import AutoTokenizer
 
     folder = Path(folder)

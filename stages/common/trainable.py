@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from stages.common.errors import UserError
 
 if TYPE_CHECKING:
     from stages.common.params.adaptation import AdaptBlock
@@ -75,9 +77,22 @@ def frozen_numbers(block: AdaptBlock, layers: Mapping[str, Layer]) -> int:
 
 
 def targets_of(block: AdaptBlock, layers: Mapping[str, Layer]) -> dict[str, Layer]:
-    """Those of `layers` that the block's target modules name by their end."""
-    named = set(block.target_modules or ())
+    """Those of `layers` that the block's target modules name by their end. Raises `UserError` when one of
+    these names is not among them.
+    """
+    named = block.target_modules or []
+    check_targets(named, layers)
     return {name: layer for name, layer in layers.items() if name.rpartition(".")[2] in named}
+
+
+def check_targets(named: Sequence[str], layers: Iterable[str]) -> None:
+    """Raise `UserError`, with those there are, when no layer's name ends in one of `named`."""
+    there = dict.fromkeys(name.rpartition(".")[2] for name in layers)
+    if missing := [name for name in named if name not in there]:
+        raise UserError(
+            f"params.yaml: adapt.target_modules names {', '.join(missing)}, which the model does not have; "
+            f"it has {', '.join(there)}"
+        )
 
 
 def _gates(block: AdaptBlock, targets: Mapping[str, Layer], layers: Mapping[str, Layer], config: Any) -> int:

@@ -187,6 +187,11 @@ def test_whole_layers_and_half_of_the_layers_left_are_planned() -> None:
     assert half < 0.8 * left
 
 
+def test_a_target_module_that_is_not_there_is_told_before_the_run() -> None:
+    with pytest.raises(UserError, match="names w_pack, which the model does not have; it has q_proj"):
+        plan(_params(adapt={"target_modules": ["q_proj", "w_pack"]}))
+
+
 def test_a_cut_that_would_empty_a_layer_is_told_before_the_run() -> None:
     with pytest.raises(UserError, match="would empty a layer"):
         plan(_cut(0.9, multiples={"ffn": 128, "groups": 2}))
