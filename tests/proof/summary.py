@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tests.proof.common import RESULTS, replace_between
+from tests.proof.markdown import table
 from tests.proof.retraining import STEPS
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
@@ -14,8 +15,7 @@ HEAD = ("claim", "what was found", "commit")
 
 def write() -> None:
     """Replace what stands between the markers."""
-    lines = ["| " + " | ".join(row) + " |" for row in (HEAD, ("---",) * len(HEAD), *_rows())]
-    replace_between(RESULTS / "README.md", BEGIN, END, "\n".join(lines))
+    replace_between(RESULTS / "README.md", BEGIN, END, table(HEAD, _rows()))
 
 
 def _rows() -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 from zlib import crc32
 
-from peft.tuners.tuners_utils import BaseTuner, _maybe_include_all_linear_layers
+from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from stages.adapt.finegates.config import PREFIX, FineGatesConfig
@@ -137,6 +137,9 @@ class FineGatesModel(BaseTuner):
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         """Refuse what cannot work before anything is replaced."""
+        # Private to peft: imported here, so that in another version the guard of `register` speaks first.
+        from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
+
         config: FineGatesConfig = peft_config
         require_dense(model, "FineGates")
         if config.mode != "faithful" or self._units is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import peft
@@ -71,3 +73,17 @@ def test_changed_internals_fail_the_self_test(
     with pytest.raises(UserError, match="FineGates does not work with its internals"):
         register()
     assert not any(FINEGATES in getattr(mapping, name) for name in SLOTS)
+
+
+def test_a_peft_without_what_is_used_is_refused_by_its_version() -> None:
+    """The guard must speak before an import fails: in a process of its own, as here all is imported."""
+    code = (
+        "import peft.tuners.tuners_utils as utils\n"
+        "del utils._maybe_include_all_linear_layers\n"
+        "import peft\n"
+        "peft.__version__ = '0.99.0'\n"
+        "import stages.adapt.finegates.register\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("tested with peft >=0.21,<0.22; install one of these")
